@@ -1,0 +1,49 @@
+# `make serve` and `make test` set everything up; a second run sets up nothing again.
+
+.DEFAULT_GOAL := help
+.PHONY: help setup serve test lint types lock docker-test clean
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+EXTRAS := service,trainer,pretrained,dev
+# any of these that is Python 3.11 or newer
+PYTHON ?= $(firstword $(foreach p,python3 python3.14 python3.13 python3.12 python3.11,\
+	$(shell $(p) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(p))))
+
+help: ## what there is to make
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+setup: $(STAMP) ## create .venv with the pinned dependencies
+
+$(STAMP): pyproject.toml requirements.lock
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--constraint requirements.lock --editable '.[$(EXTRAS)]'
+	@touch $@
+
+serve: $(STAMP) ## serve the carried checkpoint on http://127.0.0.1:8000
+	$(BIN)/python -m service
+
+test: lint types ## lint, type check and test
+	$(BIN)/python -m pytest
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+lock: ## pin what a fresh install gives today
+	rm -rf build/lock && $(PYTHON) -m venv build/lock
+	build/lock/bin/python -m pip install --quiet '.[$(EXTRAS)]'
+	build/lock/bin/python -m pip freeze --exclude maskwright | \
+		grep -v ' @ ' > requirements.lock
+
+docker-test: ## build both images with the running Docker engine and try them
+	docker/test.sh
+
+clean: ## remove what was built, keep data and runs
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
