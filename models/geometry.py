@@ -1,0 +1,86 @@
+"""Pixels to network input, and logits back to a label for every pixel of the original image.
+
+Training and serving share these functions, so that a network sees in production what it saw in
+training, and the trainer's figures hold for the service's masks.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchvision.transforms.v2 import functional as T
+
+from models.manifest import InputSpec
+
+STRIP_ELEMENTS = 1 << 23  # logits held at full resolution at a time: 32 MiB of float32
+
+
+def resize_pixels(pixels: Tensor, height: int, width: int) -> Tensor:
+    """uint8 (3, H, W) -> uint8 (3, height, width), bilinear with antialiasing."""
+    if pixels.shape[-2:] == (height, width):
+        return pixels
+    resized: Tensor = T.resize(pixels, [height, width], antialias=True)
+    return resized
+
+
+def normalise(pixels: Tensor, spec: InputSpec) -> Tensor:
+    """uint8 (..., C, H, W) in 0..255 -> float32, (x / 255 - mean) / std per channel."""
+    mean = torch.tensor(spec.mean, device=pixels.device).view(-1, 1, 1) * 255
+    std = torch.tensor(spec.std, device=pixels.device).view(-1, 1, 1) * 255
+    return (pixels.float() - mean) / std
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """One image's answer: `labels` uint8 (H, W); `pixels` int64 (K,), how often each class was
+    chosen; `confidence` float64 (K,), the sum of its softmax probability over those pixels."""
+
+    labels: Tensor
+    pixels: Tensor
+    confidence: Tensor
+
+
+def segment_logits(logits: Tensor, height: int, width: int) -> Segmentation:
+    """Logits (K, h, w) are resized to the image's size before the class is chosen.
+
+    Works in strips of rows, so memory follows the strip and not the image: K x H x W logits of
+    a 100-megapixel image would take gigabytes.
+    """
+    num_classes = logits.shape[0]
+    logits = logits.float().contiguous()  # (K, h, w), one class after the other
+    labels = torch.empty((height, width), dtype=torch.uint8, device=logits.device)
+    pixels = torch.zeros(num_classes, dtype=torch.int64, device=logits.device)
+    confidence = torch.zeros(num_classes, dtype=torch.float64, device=logits.device)
+    rows = max(1, STRIP_ELEMENTS // (num_classes * width))
+    for top in range(0, height, rows):
+        strip = resize_rows(logits, height, width, top, min(top + rows, height))
+        best, index = strip.max(0)  # (rows, W); max is several times faster than argmax here
+        probability = torch.exp(best - strip.logsumexp(0))
+        labels[top : top + rows] = index
+        flat = index.flatten()
+        pixels += torch.bincount(flat, minlength=num_classes)
+        confidence += torch.bincount(flat, probability.flatten().double(), minlength=num_classes)
+    return Segmentation(labels, pixels, confidence)
+
+
+def resize_rows(logits: Tensor, height: int, width: int, top: int, bottom: int) -> Tensor:
+    """Rows `top` to `bottom` of a bilinear resize (align_corners=False) to (height, width).
+
+    (K, h, w) -> (K, bottom - top, width). Bilinear interpolation is separable: the rows are
+    weighted here, the columns by `F.interpolate`, with the result of resizing the whole.
+    """
+    source_height = logits.shape[-2]
+    if source_height != height:
+        center = torch.arange(top, bottom, device=logits.device, dtype=torch.float64) + 0.5
+        y = (center * source_height / height - 0.5).clamp(0, source_height - 1)
+        above = y.long()
+        below = (above + 1).clamp(max=source_height - 1)
+        weight = (y - above).to(logits.dtype).view(-1, 1)  # (rows, 1)
+        strip = torch.lerp(logits[:, above], logits[:, below], weight)  # (K, rows, w)
+    else:
+        strip = logits[:, top:bottom]
+    if strip.shape[-1] == width:
+        return strip
+    size = (bottom - top, width)
+    return F.interpolate(strip[None], size=size, mode="bilinear", align_corners=False)[0]

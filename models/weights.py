@@ -1,0 +1,117 @@
+"""State dicts: reading them without executing anything, and saying how they do not fit."""
+
+import io
+import pickle
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from models.architectures import architecture, build, list_architectures
+from models.classes import generic_classes
+from models.errors import CheckpointError
+from models.manifest import Arguments, InputSpec, Manifest, manifest_classes
+
+StateDict = dict[str, Tensor]
+MAX_LISTED_KEYS = 12
+
+
+def read_state(source: Path | bytes, *, name: str) -> StateDict:
+    """The tensors of a `.pth` on the CPU; anything but a flat dict of tensors is refused."""
+    try:
+        if isinstance(source, bytes):
+            content = torch.load(io.BytesIO(source), map_location="cpu", weights_only=True)
+        else:
+            mapped = zipfile.is_zipfile(source)  # torch < 1.6 wrote another format
+            content = torch.load(source, map_location="cpu", weights_only=True, mmap=mapped)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{name}: holds pickled objects other than tensors, or is damaged; nothing was executed"
+        ) from error
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{name}: no such file") from error
+    except Exception as error:  # a damaged archive raises anything
+        raise CheckpointError(f"{name}: cannot be read as a PyTorch file ({error})") from error
+    if not isinstance(content, Mapping) or not content:
+        raise CheckpointError(f"{name}: holds {type(content).__name__}, not a state_dict")
+    for key, value in content.items():
+        if not isinstance(key, str) or not isinstance(value, Tensor):
+            raise CheckpointError(
+                f"{name}: not a plain state_dict, {key!r} is a {type(value).__name__}; "
+                "save model.state_dict() alone"
+            )
+    return dict(content)
+
+
+def infer_manifest(state: Mapping[str, Tensor], *, name: str) -> Manifest:
+    """A manifest for a bare state_dict, read off its keys and shapes."""
+    shapes = {key: tensor.shape for key, tensor in state.items()}
+    best = max(list_architectures(), key=lambda arch: _common_keys(arch, shapes))
+    network = architecture(best)
+    if not _common_keys(best, shapes):
+        raise CheckpointError(
+            f"{name}: no known architecture has keys like {next(iter(shapes))!r}; known are "
+            f"{', '.join(list_architectures())}"
+        )
+    try:
+        arguments = Arguments.model_validate(network.infer_arguments(shapes))
+    except (KeyError, IndexError) as error:
+        raise CheckpointError(
+            f"{name}: looks like {best}, but {error} is missing or has another shape"
+        ) from error
+    classes = generic_classes(arguments.num_classes)
+    mean, std = network.mean, network.std
+    if arguments.in_channels != len(mean):
+        mean, std = (0.5,) * arguments.in_channels, (0.5,) * arguments.in_channels  # type: ignore[assignment]
+    return Manifest(
+        name=name,
+        architecture=best,
+        arguments=arguments,
+        classes=manifest_classes(classes),
+        ignore_index=classes.ignore_index,
+        input=InputSpec(mean=mean, std=std, stride=network.stride),
+    )
+
+
+def require_fit(state: Mapping[str, Tensor], manifest: Manifest, *, name: str) -> None:
+    """Compares a state_dict with the network its manifest describes, without allocating one."""
+    with torch.device("meta"):
+        network = build(manifest.architecture, **manifest.arguments.model_dump())
+    misfits = describe_misfits(state, network.state_dict())
+    if misfits:
+        raise CheckpointError(f"{name} does not fit {manifest.architecture}: " + "; ".join(misfits))
+
+
+def describe_misfits(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> list[str]:
+    """Every difference in words, the number of classes first; empty when the state fits."""
+    misfits = []
+    for key, tensor in expected.items():
+        if key not in state:
+            if not key.endswith("num_batches_tracked"):  # absent from files of torch < 0.4.1
+                misfits.append(f"{key} is missing")
+        elif state[key].shape != tensor.shape:
+            misfits.append(
+                f"{key} is {tuple(state[key].shape)} in the checkpoint, "
+                f"{tuple(tensor.shape)} in the model"
+            )
+    misfits += [f"{key} is not in the model" for key in state if key not in expected]
+    left_out = len(misfits) - MAX_LISTED_KEYS
+    if left_out > 0:
+        misfits = [*misfits[:MAX_LISTED_KEYS], f"and {left_out} more"]
+    return _class_count_misfit(state, expected) + misfits
+
+
+def _class_count_misfit(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> list[str]:
+    head = [key for key in expected if key.endswith("weight")][-1]  # the last layer is the head
+    if head not in state or state[head].shape[:1] == expected[head].shape[:1]:
+        return []
+    return [
+        f"checkpoint has {state[head].shape[0]} classes, model has {expected[head].shape[0]}",
+    ]
+
+
+def _common_keys(arch: str, shapes: Mapping[str, torch.Size]) -> int:
+    with torch.device("meta"):
+        return len(shapes.keys() & build(arch, base_channels=2).state_dict().keys())
