@@ -1,0 +1,183 @@
+"""A folder of labelled images in the layout of Pascal VOC."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from models.classes import ClassSet, load_class_set, voc_classes
+from models.errors import ModelError
+from models.manifest import InputSpec
+from models.pixels import open_image, rgb_pixels, upright_size
+from trainer.augment import TrainingTransform, plain_pair
+from trainer.errors import DatasetError
+from trainer.mask import read_mask
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp")
+
+
+@dataclass(frozen=True)
+class VocFolder:
+    """`JPEGImages/<id>.*`, `SegmentationClass/<id>.png`, `ImageSets/Segmentation/<split>.txt`."""
+
+    root: Path
+    class_set: ClassSet
+    border_id: int | None = None  # the class that stands for the ignore value, if one does
+
+    @classmethod
+    def open(cls, root: Path, *, border: str | None = None) -> "VocFolder":
+        """Classes come from `classes.json`, else they are VOC's, the border class by default."""
+        for part in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
+            if not (root / part).is_dir():
+                raise DatasetError(f"{root / part}: no such folder; a dataset folder has one")
+        custom = root / "classes.json"
+        if custom.exists():
+            if border == "class":
+                raise DatasetError(
+                    f"{custom}: --border class is for VOC's own classes; name the border here"
+                )
+            return cls(root, load_class_set(custom))
+        class_set = voc_classes(border=border or "class")
+        return cls(root, class_set, None if border == "ignore" else len(class_set) - 1)
+
+    def split(self, name: str) -> list[str]:
+        """The image ids of a split, in the file's order."""
+        path = self.root / "ImageSets" / "Segmentation" / f"{name}.txt"
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            others = ", ".join(sorted(p.stem for p in path.parent.glob("*.txt"))) or "none"
+            raise DatasetError(f"{path}: no such split; there are: {others}") from error
+        ids = [line.split()[0] for line in lines if line.strip()]
+        if not ids:
+            raise DatasetError(f"{path}: the split is empty")
+        seen: set[str] = set()
+        for image_id in ids:
+            if image_id in seen:
+                raise DatasetError(f"{path}: image {image_id!r} is listed twice")
+            if Path(image_id).name != image_id:
+                raise DatasetError(f"{path}: {image_id!r} is not a plain image id")
+            seen.add(image_id)
+        return ids
+
+    def image_path(self, image_id: str) -> Path:
+        for suffix in IMAGE_SUFFIXES:
+            path = self.root / "JPEGImages" / f"{image_id}{suffix}"
+            if path.exists():
+                return path
+        raise DatasetError(f"{self.root / 'JPEGImages' / image_id}.*: the image is missing")
+
+    def mask_path(self, image_id: str) -> Path:
+        return self.root / "SegmentationClass" / f"{image_id}.png"
+
+    def read_image(self, image_id: str) -> Tensor:
+        """uint8 (3, H, W), upright."""
+        path = self.image_path(image_id)
+        try:
+            return rgb_pixels(open_image(path))
+        except ModelError as error:
+            raise DatasetError(f"{path}: {error}") from error
+
+    def image_size(self, image_id: str) -> tuple[int, int]:
+        """(height, width) from the header."""
+        path = self.image_path(image_id)
+        try:
+            with open_image(path) as image:
+                return upright_size(image)
+        except ModelError as error:
+            raise DatasetError(f"{path}: {error}") from error
+
+    def read_labels(self, image_id: str) -> Tensor:
+        """uint8 (H, W) class ids; see `read_mask`."""
+        return read_mask(self.mask_path(image_id), self.class_set, border_id=self.border_id)
+
+    def read_pair(self, image_id: str) -> tuple[Tensor, Tensor]:
+        """Image and labels, which must be of one size."""
+        image, labels = self.read_image(image_id), self.read_labels(image_id)
+        if image.shape[-2:] != labels.shape:
+            raise DatasetError(
+                f"{self.mask_path(image_id)}: the mask is {labels.shape[1]}x{labels.shape[0]}, "
+                f"its image {image.shape[2]}x{image.shape[1]}"
+            )
+        return image, labels
+
+    def fingerprint(self, ids: list[str]) -> str:
+        """sha256 over the ids, the classes and the bytes of every mask."""
+        digest = hashlib.sha256(repr(self.class_set).encode())
+        for image_id in ids:
+            digest.update(image_id.encode())
+            digest.update(hashlib.sha256(self.mask_path(image_id).read_bytes()).digest())
+        return digest.hexdigest()
+
+
+Sample = tuple[Tensor, Tensor]
+
+
+class TrainingSet(Dataset[Sample]):
+    """Augmented pairs at the network's input size, asked for as (epoch, index).
+
+    The random numbers of a sample depend on seed, epoch and index alone: not on the worker that
+    makes it nor on what came before, so a resumed run sees what an unbroken one would have.
+    """
+
+    def __init__(
+        self, folder: VocFolder, ids: list[str], transform: TrainingTransform, *, seed: int
+    ) -> None:
+        self.folder = folder
+        self.ids = ids
+        self.transform = transform
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, key: tuple[int, int]) -> Sample:
+        """(image uint8 (3, h, w), labels uint8 (h, w))."""
+        epoch, index = key
+        image, labels = self.folder.read_pair(self.ids[index])
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(hash((self.seed, epoch, index)) & (2**63 - 1))
+            return self.transform(image, labels)
+
+
+class EpochSampler(Sampler[tuple[int, int]]):
+    """One epoch's (epoch, index) keys in an order that follows from the seed alone."""
+
+    def __init__(self, size: int, *, epoch: int, seed: int, skip: int = 0) -> None:
+        self.size = size
+        self.epoch = epoch
+        self.seed = seed
+        self.skip = skip
+
+    def __len__(self) -> int:
+        return self.size - self.skip
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        generator = torch.Generator().manual_seed(hash((self.seed, self.epoch)) & (2**63 - 1))
+        order: list[int] = torch.randperm(self.size, generator=generator).tolist()
+        return iter([(self.epoch, index) for index in order[self.skip :]])
+
+
+EvaluationSample = tuple[Tensor, Tensor, Tensor, str]
+
+
+class EvaluationSet(Dataset[EvaluationSample]):
+    """Whole images: (input pixels uint8 (3, h, w), labels at input size, labels at their own
+    size, id)."""
+
+    def __init__(self, folder: VocFolder, ids: list[str], spec: InputSpec) -> None:
+        self.folder = folder
+        self.ids = ids
+        self.spec = spec
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: int) -> EvaluationSample:
+        image, labels = self.folder.read_pair(self.ids[index])
+        pixels, small = plain_pair(image, labels, self.spec.height, self.spec.width)
+        return pixels, small, labels, self.ids[index]

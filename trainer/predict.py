@@ -1,0 +1,71 @@
+"""`predict`: masks for a folder of images, without a service."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from models import Checkpoint
+from models.devices import choose_device
+from models.errors import ModelError
+from models.geometry import resize_pixels, segment_logits
+from models.pixels import open_image, rgb_pixels
+from trainer.dataset import IMAGE_SUFFIXES
+from trainer.errors import DatasetError
+from trainer.loop import Precision, to_device
+from trainer.samples import indexed_image
+
+
+def image_files(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise DatasetError(f"--images {folder}: no such folder")
+    files = sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+    if not files:
+        raise DatasetError(f"--images {folder}: holds no image ({', '.join(IMAGE_SUFFIXES)})")
+    return files
+
+
+def predict_folder(
+    checkpoint: Checkpoint,
+    files: list[Path],
+    out: Path,
+    *,
+    device: str,
+    on_image: Callable[[Path, str | None], None],
+) -> int:
+    """Writes an indexed PNG `<stem>.png` for every file and returns how many failed.
+
+    A file that cannot be read is reported to `on_image` with the reason and left out; the others
+    are still done.
+    """
+    _require_different_stems(files)
+    precision = Precision(choose_device(device))
+    spec = checkpoint.manifest.input
+    class_set = checkpoint.manifest.class_set()
+    network = checkpoint.network.to(precision.device)
+    out.mkdir(parents=True, exist_ok=True)
+    failed = 0
+    for path in files:
+        try:
+            pixels = rgb_pixels(open_image(path))
+        except ModelError as error:
+            failed += 1
+            on_image(path, str(error))
+            continue
+        small = resize_pixels(pixels, spec.height, spec.width)
+        with torch.inference_mode():
+            logits = network(to_device(small[None], spec, precision.device))[0]  # (K, h, w)
+            labels = segment_logits(logits, pixels.shape[1], pixels.shape[2]).labels.cpu()
+        indexed_image(labels, class_set).save(out / f"{path.stem}.png")
+        on_image(path, None)
+    return failed
+
+
+def _require_different_stems(files: list[Path]) -> None:
+    seen: dict[str, Path] = {}
+    for path in files:
+        if path.stem in seen:
+            raise DatasetError(
+                f"{seen[path.stem].name} and {path.name} would both become {path.stem}.png"
+            )
+        seen[path.stem] = path

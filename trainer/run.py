@@ -1,0 +1,291 @@
+"""Wires one training run: data, network, optimizer, loop, and the folder that keeps it all."""
+
+import json
+import logging
+import time
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from models import build, load_checkpoint, save_checkpoint
+from models.atomic import write_bytes
+from models.devices import choose_device, has_fast_bf16
+from models.manifest import InputSpec, Manifest, Metrics
+from models.weights import require_fit
+from trainer.augment import PlainResize, ScaleCropFlip, TrainingTransform
+from trainer.config import FitConfig
+from trainer.dataset import EpochSampler, Sample, TrainingSet, VocFolder
+from trainer.errors import ConfigError
+from trainer.evaluate import Evaluation, evaluate_network, require_same_classes
+from trainer.history import EpochRecord, write_history
+from trainer.loop import Precision, RunningTotals, train_epoch
+from trainer.optimise import build_optimizer, count_parameters, set_learning_rate
+from trainer.pretrained import load_encoder_weights
+from trainer.progress import Reporter
+from trainer.provenance import describe_checkpoint, now
+from trainer.samples import save_comparison
+from trainer.state import Progress, load_state, restore, save_state
+
+logger = logging.getLogger(__name__)
+
+STATE_EVERY_STEPS = 200
+
+
+class Run:
+    """One run folder and the objects that fill it; `execute` is the whole story."""
+
+    def __init__(self, config: FitConfig, reporter: Reporter) -> None:
+        self.config = config
+        self.reporter = reporter
+        self.folder = VocFolder.open(config.data, border=config.border)
+        self.train_ids = self.folder.split(config.train_split)[: config.limit]
+        self.val_ids = self.folder.split(config.val_split)[: config.limit]
+        device = choose_device(config.device)
+        bf16 = config.precision == "bfloat16" or (
+            config.precision == "auto" and has_fast_bf16(device)
+        )
+        self.precision = Precision(device, bf16)
+        torch.manual_seed(config.seed)
+        network = build(
+            config.arch,
+            num_classes=len(self.folder.class_set),
+            base_channels=config.base_channels,
+        )
+        self.spec = InputSpec(
+            height=config.image_size,
+            width=config.image_size,
+            mean=network.mean,
+            std=network.std,
+            stride=network.stride,
+        )
+        self.network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.optimizer = build_optimizer(network, config.recipe)
+        self.progress = Progress(started=now())
+        self.fingerprint = self.folder.fingerprint(self.train_ids)
+        self.workers = _default_workers(device) if config.workers is None else config.workers
+
+    @property
+    def state_path(self) -> Path:
+        return self.config.out / "state.pt"
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return -(-len(self.train_ids) // self.config.batch_size)
+
+    def execute(self) -> Evaluation | None:
+        """Trains to the last epoch; returns the last validation, None when nothing was left."""
+        self._prepare()
+        evaluation = None
+        while self.progress.epoch <= self.config.epochs:
+            try:
+                self._train_epoch()
+            except KeyboardInterrupt:
+                self._save_state()
+                raise
+            evaluation = self._finish_epoch()
+        return evaluation
+
+    def _prepare(self) -> None:
+        config = self.config
+        config.out.mkdir(parents=True, exist_ok=True)
+        if config.resume:
+            self._resume()
+        elif self.state_path.exists():
+            raise ConfigError(
+                f"--out {config.out}: already holds a run; continue it with --resume, or choose "
+                "another folder"
+            )
+        else:
+            self._initialise()
+        content = config.to_json().encode()
+        write_bytes(config.out / "config.json", content)
+        logger.info(
+            "%s, %.1f M parameters, %d classes, %d training and %d validation images, %s %s",
+            config.arch,
+            count_parameters(self.network) / 1e6,
+            len(self.folder.class_set),
+            len(self.train_ids),
+            len(self.val_ids),
+            self.precision.device,
+            "bfloat16" if self.precision.bf16 else "float32",
+        )
+
+    def _initialise(self) -> None:
+        if self.config.encoder_weights:
+            path = load_encoder_weights(self.network, self.config.encoder_weights)
+            logger.info("encoder weights from %s", path.name)
+        if self.config.init:
+            initial = load_checkpoint(self.config.init)
+            require_same_classes(initial.manifest, self.folder, name=str(self.config.init))
+            require_fit(initial.network.state_dict(), self._manifest(None), name="--init")
+            self.network.load_state_dict(initial.network.state_dict())
+            logger.info("weights from %s", self.config.init)
+
+    def _resume(self) -> None:
+        state = load_state(self.state_path)
+        differences = self.config.differences(json.loads(state["config"]))
+        if differences:
+            raise ConfigError("--resume: the run was started otherwise: " + "; ".join(differences))
+        self.progress = restore(state, self.network, self.optimizer)
+        logger.info(
+            "resuming in epoch %d after %d batches", self.progress.epoch, self.progress.batches
+        )
+
+    def _train_epoch(self) -> None:
+        """The rest of the epoch that `progress` stands in."""
+        config, progress = self.config, self.progress
+        skip = progress.batches * config.batch_size
+        self.reporter.begin(
+            f"epoch {progress.epoch}/{config.epochs}", total=len(self.train_ids), done=skip
+        )
+        began = time.monotonic()
+        train_epoch(
+            self.network,
+            self._training_batches(skip),
+            self.optimizer,
+            self.spec,
+            ignore_index=self.folder.class_set.ignore_index,
+            precision=self.precision,
+            totals=progress.totals,
+            before_step=self._set_learning_rate,
+            after_step=self._after_step,
+        )
+        images = len(self.train_ids) - skip
+        logger.info(
+            "epoch %d/%d: train loss %.4f, accuracy %.4f, %.1f images/s",
+            progress.epoch,
+            config.epochs,
+            progress.totals.mean_loss,
+            progress.totals.accuracy,
+            images / (time.monotonic() - began),
+        )
+
+    def _training_batches(self, skip: int) -> DataLoader[Sample]:
+        config = self.config
+        transform: TrainingTransform = (
+            ScaleCropFlip(
+                self.spec.height,
+                self.spec.width,
+                ignore_index=self.folder.class_set.ignore_index,
+            )
+            if config.recipe.augment
+            else PlainResize(self.spec.height, self.spec.width)
+        )
+        return DataLoader(
+            TrainingSet(self.folder, self.train_ids, transform, seed=config.seed),
+            batch_size=config.batch_size,
+            sampler=EpochSampler(
+                len(self.train_ids), epoch=self.progress.epoch, seed=config.seed, skip=skip
+            ),
+            num_workers=self.workers,
+            pin_memory=self.precision.device.type == "cuda",
+        )
+
+    def _set_learning_rate(self) -> None:
+        set_learning_rate(
+            self.optimizer,
+            self.config.recipe,
+            step=self.progress.step,
+            total_steps=self.steps_per_epoch * self.config.epochs,
+        )
+
+    def _after_step(self, totals: RunningTotals) -> None:
+        self.progress.step += 1
+        self.progress.batches += 1
+        self.reporter.advance(self.config.batch_size, loss=totals.mean_loss)
+        if self.progress.step % STATE_EVERY_STEPS == 0:
+            self._save_state()
+
+    def _finish_epoch(self) -> Evaluation:
+        """Validates, records and saves; afterwards `progress` stands at the next epoch."""
+        progress, config = self.progress, self.config
+        last = progress.epoch == config.epochs
+        draws = progress.epoch % config.checkpoint_every == 0 or last
+        evaluation = self._validate(draws)
+        matrix = evaluation.matrix
+        progress.history.append(
+            EpochRecord(
+                epoch=progress.epoch,
+                step=progress.step,
+                learning_rate=self.optimizer.param_groups[-1]["lr"],
+                train_loss=progress.totals.mean_loss,
+                train_accuracy=progress.totals.accuracy,
+                val_loss=evaluation.loss,
+                val_accuracy=matrix.pixel_accuracy(),
+                val_mean_iou=matrix.mean_iou(),
+            )
+        )
+        logger.info(
+            "epoch %d/%d: val loss %.4f, accuracy %.4f, mean IoU %.4f",
+            progress.epoch,
+            config.epochs,
+            evaluation.loss,
+            matrix.pixel_accuracy(),
+            matrix.mean_iou(),
+        )
+        names = ["last"]
+        if matrix.mean_iou() > progress.best_score:
+            progress.best_score = matrix.mean_iou()
+            names.append("best")
+        if draws:
+            names.append(f"epoch-{progress.epoch:03d}")
+        manifest = self._manifest(evaluation.metrics(self.folder, config.val_split))
+        for name in names:
+            save_checkpoint(
+                config.out / "checkpoints" / f"{name}.pth",
+                self.network.state_dict(),
+                manifest,
+                dtype=config.weights_dtype,
+            )
+        write_history(config.out, progress.history)
+        progress.epoch += 1
+        progress.batches = 0
+        progress.totals = RunningTotals()
+        self._save_state()
+        return evaluation
+
+    def _validate(self, draws: bool) -> Evaluation:
+        pictured = set(self.val_ids[: self.config.samples]) if draws else set()
+        folder = self.config.out / "samples" / f"epoch-{self.progress.epoch:03d}"
+        self.reporter.begin("validation", total=len(self.val_ids))
+
+        def on_image(image_id: str, labels: Tensor, result: Tensor) -> None:
+            self.reporter.advance(1)
+            if image_id in pictured:
+                image = self.folder.read_image(image_id)
+                path = folder / f"{image_id}.png"
+                save_comparison(path, image, labels, result, self.folder.class_set)
+
+        return evaluate_network(
+            self.network,
+            self.folder,
+            self.val_ids,
+            self.spec,
+            self.precision,
+            workers=self.workers,
+            on_image=on_image,
+        )
+
+    def _manifest(self, metrics: Metrics | None) -> Manifest:
+        return describe_checkpoint(
+            self.config,
+            self.progress,
+            class_set=self.folder.class_set,
+            spec=self.spec,
+            fingerprint=self.fingerprint,
+            images_per_epoch=len(self.train_ids),
+            metrics=metrics,
+        )
+
+    def _save_state(self) -> None:
+        save_state(
+            self.state_path, self.network, self.optimizer, self.progress, self.config.to_json()
+        )
+
+
+def _default_workers(device: torch.device) -> int:
+    """On the CPU the forward and backward passes want the cores; a GPU is fed by several."""
+    cores = torch.get_num_threads()
+    return cores // 4 if device.type == "cpu" else min(8, cores)

@@ -1,0 +1,63 @@
+"""`state.pt`: everything a stopped run needs to go on exactly where it was."""
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from models.atomic import write_atomically
+from trainer.errors import ConfigError
+from trainer.history import EpochRecord
+from trainer.loop import RunningTotals
+
+
+@dataclass
+class Progress:
+    """Where a run is. `epoch` is the one being worked on, from 1; `batches` of it are done."""
+
+    epoch: int = 1
+    batches: int = 0
+    step: int = 0
+    totals: RunningTotals = field(default_factory=RunningTotals)
+    best_score: float = float("-inf")
+    started: str = ""
+    history: list[EpochRecord] = field(default_factory=list)
+
+
+def save_state(
+    path: Path, network: nn.Module, optimizer: Optimizer, progress: Progress, config: str
+) -> None:
+    """Atomic: a kill during the save leaves the state saved before."""
+    state = {
+        "network": network.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "progress": asdict(progress),
+        "config": config,
+        "random": torch.get_rng_state(),
+    }
+    write_atomically(path, lambda stream: torch.save(state, stream))
+
+
+def load_state(path: Path) -> dict[str, Any]:
+    """Reads tensors and plain values only; nothing in the file can run code."""
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise ConfigError(f"--resume: there is no {path}; start without --resume") from error
+    except Exception as error:  # a damaged archive raises anything
+        raise ConfigError(f"--resume: {path} cannot be read ({error})") from error
+    return state
+
+
+def restore(state: dict[str, Any], network: nn.Module, optimizer: Optimizer) -> Progress:
+    """Puts weights, moments and random state back and returns where the run was."""
+    network.load_state_dict(state["network"])
+    optimizer.load_state_dict(state["optimizer"])
+    torch.set_rng_state(state["random"])
+    values = dict(state["progress"])
+    values["totals"] = RunningTotals(**values["totals"])
+    values["history"] = [EpochRecord(**record) for record in values["history"]]
+    return Progress(**values)
