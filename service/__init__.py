@@ -1,0 +1,1 @@
+"""Serves a checkpoint over HTTP: `python -m service`."""

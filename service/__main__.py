@@ -1,0 +1,69 @@
+"""`python -m service`: reads the settings, loads the checkpoint, serves."""
+
+import logging
+import shlex
+import sys
+from pathlib import Path
+
+import uvicorn
+from pydantic import ValidationError
+from pydantic_settings import CliApp
+
+from models.devices import keep_freed_memory
+from service.app import create_app
+from service.errors import StartupError
+from service.settings import Settings
+
+logger = logging.getLogger("service")
+
+EXAMPLE = Path(__file__).resolve().parents[1] / "docs" / "cat.jpg"
+
+
+class Server(uvicorn.Server):
+    """Says where it listens and what to try, once it does."""
+
+    async def startup(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
+        await super().startup(sockets)  # type: ignore[arg-type]
+        if self.should_exit or not self.servers:
+            return
+        host, port = self.servers[0].sockets[0].getsockname()[:2]
+        url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        photo = EXAMPLE if EXAMPLE.exists() else Path("photo.jpg")
+        logger.info("listening on %s (page at %s/, API at %s/docs); try:", url, url, url)
+        logger.info("  curl -F %s %s/segment", shlex.quote(f"file=@{photo}"), url)
+        logger.info(
+            "  curl -F %s -H 'Accept: image/png' -o mask.png %s/segment",
+            shlex.quote(f"file=@{photo}"),
+            url,
+        )
+
+
+def main() -> int:
+    """Exit status: 0 after a clean stop, 2 for settings or a checkpoint that cannot be served."""
+    try:
+        settings = CliApp.run(Settings)
+    except ValidationError as error:
+        for entry in error.errors(include_url=False):
+            option = str(entry["loc"][0]).replace("_", "-") if entry["loc"] else "settings"
+            message = f"error: --{option}: {entry['msg']} (got {entry['input']!r})\n"
+            sys.stderr.write(message)
+        return 2
+    logging.basicConfig(
+        level=settings.log_level.upper(), format="%(asctime)s %(message)s", datefmt="%H:%M:%S"
+    )
+    keep_freed_memory()
+    try:
+        app = create_app(settings)
+    except StartupError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    config = uvicorn.Config(
+        app, host=settings.host, port=settings.port, log_config=None, access_log=False
+    )
+    server = Server(config)
+    server.run()
+    return 0 if server.started else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

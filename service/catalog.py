@@ -1,0 +1,119 @@
+"""The checkpoints in the folder, and the one that is served."""
+
+import logging
+import threading
+from pathlib import Path
+
+from models import Checkpoint, ListedCheckpoint, inspect_checkpoint, load_checkpoint
+from models.checkpoint import checkpoint_files
+from models.errors import ModelError
+from models.manifest import Manifest
+from service.errors import StartupError, UnknownModelError
+from service.schemas import ModelEntry
+
+logger = logging.getLogger(__name__)
+
+Stamp = tuple[int, int, int, int]  # size and modification time of the .pth and its manifest
+
+
+class Catalog:
+    """Lists a folder; a file is read and hashed again only when it has changed."""
+
+    def __init__(self, folder: Path, active: Manifest) -> None:
+        self.folder = folder
+        self.active = active
+        self._seen: dict[Path, tuple[Stamp, ListedCheckpoint]] = {}
+        self._lock = threading.Lock()
+
+    def entries(self) -> list[ModelEntry]:
+        """Every checkpoint by name; the served one stays listed when its file is gone."""
+        entries = [self._entry(listed) for listed in self._listed()]
+        if all(entry.name != self.active.name for entry in entries):
+            entries.append(_entry(self.active, "active", None, 0))
+        return sorted(entries, key=lambda entry: entry.name)
+
+    def manifest(self, name: str) -> Manifest:
+        """Raises UnknownModelError for a name that is not listed, or listed as invalid."""
+        if name == self.active.name:
+            return self.active
+        for listed in self._listed():
+            if listed.name == name:
+                if listed.manifest is None:
+                    raise UnknownModelError(f"checkpoint {name!r} is invalid: {listed.reason}")
+                return listed.manifest
+        raise UnknownModelError(f"there is no checkpoint {name!r}; GET /models lists them")
+
+    def require_active(self, name: str | None) -> None:
+        """A request may name the model it expects; only the active one answers."""
+        if name is not None and name != self.active.name:
+            raise UnknownModelError(f"model {name!r} is not loaded; {self.active.name!r} is")
+
+    def _listed(self) -> list[ListedCheckpoint]:
+        with self._lock:
+            files = checkpoint_files(self.folder)
+            self._seen = {path: self._inspected(path) for path in files}
+            return [listed for _, listed in self._seen.values()]
+
+    def _inspected(self, path: Path) -> tuple[Stamp, ListedCheckpoint]:
+        stamp = (*_stat(path), *_stat(path.with_suffix(".json")))
+        known = self._seen.get(path)
+        if known is not None and known[0] == stamp:
+            return known
+        return stamp, inspect_checkpoint(path)
+
+    def _entry(self, listed: ListedCheckpoint) -> ModelEntry:
+        if listed.name == self.active.name:
+            return _entry(self.active, "active", None, listed.bytes)
+        status = "available" if listed.reason is None else "invalid"
+        return _entry(listed.manifest, status, listed.reason, listed.bytes, name=listed.name)
+
+
+def load_active(folder: Path, name: str | None) -> Checkpoint:
+    """The checkpoint to serve; StartupError says why there is none."""
+    files = {path.stem: path for path in checkpoint_files(folder)}
+    if name is None:
+        if len(files) != 1:
+            found = ", ".join(files) or "no checkpoint"
+            raise StartupError(f"--checkpoints {folder} holds {found}; choose one with --model")
+        name = next(iter(files))
+    stem = name.removesuffix(".pth")
+    if stem not in files:
+        found = ", ".join(files) or "no checkpoint"
+        raise StartupError(f"--model {name}: not in {folder}, which holds {found}")
+    try:
+        checkpoint = load_checkpoint(files[stem])
+    except ModelError as error:
+        raise StartupError(f"--model {name}: {error}") from error
+    channels = checkpoint.manifest.arguments.in_channels
+    if channels != 3:
+        raise StartupError(f"--model {name}: takes {channels} channels, uploads have 3 (RGB)")
+    if checkpoint.manifest.input.mode != "resize":
+        mode = checkpoint.manifest.input.mode
+        raise StartupError(f"--model {name}: input mode {mode!r} cannot be served, 'resize' can")
+    return checkpoint
+
+
+def _entry(
+    manifest: Manifest | None, status: str, reason: str | None, size: int, *, name: str = ""
+) -> ModelEntry:
+    weights = manifest.weights if manifest else None
+    return ModelEntry.model_validate(
+        {
+            "name": manifest.name if manifest else name,
+            "architecture": manifest.architecture if manifest else None,
+            "num_classes": manifest.arguments.num_classes if manifest else None,
+            "status": status,
+            "metrics": manifest.metrics if manifest else None,
+            "sha256": weights.sha256 if weights else None,
+            "bytes": size,
+            "reason": reason,
+        }
+    )
+
+
+def _stat(path: Path) -> tuple[int, int]:
+    try:
+        found = path.stat()
+    except OSError:
+        return 0, 0
+    return found.st_size, found.st_mtime_ns

@@ -1,0 +1,70 @@
+"""Every error leaves as `application/problem+json` (RFC 9457), whoever raised it."""
+
+import http
+import logging
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from service.errors import ServiceError
+
+logger = logging.getLogger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+
+
+def problem(status: int, title: str, detail: str, **more: Any) -> dict[str, Any]:
+    return {"type": "about:blank", "title": title, "status": status, "detail": detail, **more}
+
+
+def add_problem_handlers(app: FastAPI) -> None:
+    app.add_exception_handler(ServiceError, _service_error)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(RequestValidationError, _validation_error)
+    app.add_exception_handler(Exception, _unexpected)
+
+
+async def _service_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, ServiceError)
+    content = problem(error.status, error.title, error.detail)
+    return _respond(request, content, error.headers)
+
+
+async def _http_error(request: Request, error: Exception) -> JSONResponse:
+    """Starlette's own: unknown routes, wrong methods, malformed multipart bodies."""
+    assert isinstance(error, HTTPException)
+    title = http.HTTPStatus(error.status_code).phrase
+    detail = str(error.detail)
+    if error.status_code == 404 and detail == title:
+        detail = f"there is nothing at {request.url.path}; /docs lists what there is"
+    if error.status_code == 405 and detail == title:
+        detail = f"{request.method} is not possible at {request.url.path}"
+    content = problem(error.status_code, title, detail)
+    return _respond(request, content, dict(error.headers or {}))
+
+
+async def _validation_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    errors = [
+        {"field": ".".join(str(part) for part in entry["loc"]), "message": entry["msg"]}
+        for entry in error.errors()
+    ]
+    detail = "; ".join(f"{entry['field']}: {entry['message']}" for entry in errors)
+    return _respond(request, problem(422, "Invalid request", detail, errors=errors), {})
+
+
+async def _unexpected(request: Request, error: Exception) -> JSONResponse:
+    """The stack trace belongs into the log, never into the answer."""
+    logger.error("unexpected error in %s", request.url.path, exc_info=error)
+    detail = "the service met an unexpected error; its log has the details"
+    return _respond(request, problem(500, "Internal error", detail), {})
+
+
+def _respond(request: Request, content: dict[str, Any], headers: dict[str, str]) -> JSONResponse:
+    content["request_id"] = getattr(request.state, "request_id", None)
+    return JSONResponse(
+        content, status_code=content["status"], headers=headers, media_type=MEDIA_TYPE
+    )

@@ -1,0 +1,1 @@
+"""HTTP routes; each only awaits and hands on."""

@@ -1,0 +1,24 @@
+"""GET /models and GET /models/{name}."""
+
+from fastapi import APIRouter
+from fastapi.concurrency import run_in_threadpool
+
+from models.manifest import Manifest
+from service.dependencies import AppState
+from service.routes.segment import ERRORS
+from service.schemas import ModelList
+
+router = APIRouter(tags=["models"])
+
+
+@router.get("/models")
+async def list_models(state: AppState) -> ModelList:
+    """Every checkpoint in the folder: which is served, which could be, which cannot and why."""
+    entries = await run_in_threadpool(state.catalog.entries)
+    return ModelList(active=state.catalog.active.name, models=entries)
+
+
+@router.get("/models/{name}", responses={404: ERRORS[404]})
+async def model_manifest(name: str, state: AppState) -> Manifest:
+    """The manifest: architecture, classes, input, metrics, training, and the weights' hash."""
+    return await run_in_threadpool(state.catalog.manifest, name)

@@ -1,0 +1,33 @@
+"""Health, readiness and the page."""
+
+from pathlib import Path
+
+from fastapi import APIRouter, Response
+from fastapi.responses import FileResponse
+
+from service.dependencies import AppState
+from service.schemas import Health
+
+WEB = Path(__file__).resolve().parents[1] / "web"
+
+router = APIRouter(tags=["operations"])
+
+
+@router.get("/healthz")
+async def healthz() -> Health:
+    """200 while the process answers."""
+    return Health(status="ok")
+
+
+@router.get("/readyz", responses={503: {"model": Health}})
+async def readyz(state: AppState, response: Response) -> Health:
+    """200 only after warm-up and until shutdown begins."""
+    if not state.ready:
+        response.status_code = 503
+        return Health(status="not ready", reason="warming up or stopping")
+    return Health(status="ready", model=state.catalog.active.name)
+
+
+@router.get("/", include_in_schema=False)
+async def page() -> FileResponse:
+    return FileResponse(WEB / "index.html")

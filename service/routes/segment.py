@@ -1,0 +1,141 @@
+"""POST /segment and POST /segment/batch."""
+
+import asyncio
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Query, Request, Response
+
+from service.dependencies import AppState, State
+from service.errors import OverloadedError, ServiceError
+from service.negotiation import Output, choose_output
+from service.schemas import BatchItem, BatchResponse, Problem, SegmentResponse
+from service.segmenter import Segmented
+from service.upload import Upload, read_upload, read_uploads, require_size
+
+router = APIRouter(tags=["segmentation"])
+
+Model = Annotated[str | None, Query(description="must be the active model when given")]
+Accept = Annotated[str | None, Header(description="application/json or image/png")]
+
+_PROBLEM = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+ERRORS: dict[int | str, dict[str, Any]] = {
+    status: {"description": text, "content": _PROBLEM, "model": Problem}
+    for status, text in (
+        (400, "not an image, or a broken one"),
+        (404, "unknown model"),
+        (413, "too many bytes or pixels"),
+        (415, "a body that cannot hold an image"),
+        (422, "the field is missing or is not a file"),
+        (503, "the queue is full; see Retry-After"),
+    )
+}
+_FILE = {"type": "string", "format": "binary"}
+ONE_IMAGE = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {"type": "object", "required": ["file"], "properties": {"file": _FILE}}
+            },
+            "application/octet-stream": {"schema": _FILE},
+            "image/*": {"schema": _FILE},
+        },
+    }
+}
+SEVERAL_IMAGES = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file"],
+                    "properties": {"file": {"type": "array", "items": _FILE}},
+                }
+            }
+        },
+    }
+}
+
+
+@router.post(
+    "/segment",
+    response_model=SegmentResponse,
+    responses={
+        200: {"content": {"image/png": {"schema": _FILE}}},
+        406: {"description": "neither JSON nor PNG accepted", "content": _PROBLEM},
+        **ERRORS,
+    },
+    openapi_extra=ONE_IMAGE,
+)
+async def segment(
+    request: Request,
+    state: AppState,
+    model: Model = None,
+    output: Annotated[Output | None, Query(description="overrides Accept")] = None,
+    accept: Accept = None,
+) -> Response:
+    """Segments one image: multipart field `file`, or the image as the body.
+
+    Answers JSON with per-class statistics and the mask, or with `Accept: image/png` the mask
+    alone: an indexed PNG of the upload's size whose palette is the class colours.
+    """
+    chosen = choose_output(accept, output)
+    _require_ready(state)
+    state.catalog.require_active(model)
+    upload = await read_upload(request, max_bytes=state.settings.max_upload_bytes)
+    segmented = await state.segmenter.segment(upload)
+    headers = {
+        "Server-Timing": _server_timing(segmented),
+        **_model_headers(state),
+        "Vary": "Accept",
+    }
+    if chosen == "png":
+        return Response(segmented.png, media_type="image/png", headers=headers)
+    content = segmented.to_response().model_dump_json()
+    return Response(content, media_type="application/json", headers=headers)
+
+
+@router.post(
+    "/segment/batch",
+    response_model=BatchResponse,
+    responses=ERRORS,
+    openapi_extra=SEVERAL_IMAGES,
+)
+async def segment_batch(
+    request: Request, response: Response, state: AppState, model: Model = None
+) -> BatchResponse:
+    """Segments several images, each sent as a field `file`: a result or an error each, in order."""
+    _require_ready(state)
+    state.catalog.require_active(model)
+    uploads = await read_uploads(request, max_files=state.settings.max_batch_files)
+    items = await asyncio.gather(*(_batch_item(state, upload) for upload in uploads))
+    response.headers.update(_model_headers(state))
+    return BatchResponse(results=list(items))
+
+
+async def _batch_item(state: State, upload: Upload) -> BatchItem:
+    try:
+        require_size(upload, state.settings.max_upload_bytes)
+        segmented = await state.segmenter.segment(upload)
+    except ServiceError as error:
+        problem = Problem(title=error.title, status=error.status, detail=error.detail)
+        return BatchItem(filename=upload.name, status=error.status, error=problem)
+    return BatchItem(filename=upload.name, status=200, result=segmented.to_response())
+
+
+def _require_ready(state: State) -> None:
+    if not state.ready:
+        raise OverloadedError("the service is not ready; see /readyz")
+
+
+def _model_headers(state: State) -> dict[str, str]:
+    weights = state.segmenter.manifest.weights
+    headers = {"X-Model": state.segmenter.manifest.name}
+    if weights is not None:
+        headers["X-Model-Digest"] = f"sha256:{weights.sha256}"
+    return headers
+
+
+def _server_timing(segmented: Segmented) -> str:
+    return ", ".join(f"{name};dur={value:.1f}" for name, value in segmented.timing_ms.items())

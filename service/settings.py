@@ -1,0 +1,50 @@
+"""Settings: every option is `--name` on the command line and `SERVICE_NAME` in the environment."""
+
+import os
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+MIB = 1024 * 1024
+
+
+class Settings(BaseSettings):
+    """Serves a segmentation checkpoint over HTTP."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="SERVICE_",
+        frozen=True,
+        extra="forbid",
+        cli_kebab_case=True,
+        cli_prog_name="python -m service",
+        cli_hide_none_type=True,
+        protected_namespaces=(),
+    )
+
+    checkpoints: Path = Field(Path("checkpoints"), description="folder of checkpoints")
+    model: str | None = Field(
+        None, description="checkpoint to serve; may be left out when the folder holds one"
+    )
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 picks a free one")
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1 or mps")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="auto is bfloat16 where the hardware has it"
+    )
+    max_upload_bytes: int = Field(20 * MIB, ge=1, description="largest image file")
+    max_pixels: int = Field(100_000_000, ge=1, description="largest image, width times height")
+    max_batch_files: int = Field(32, ge=1, le=1000, description="images in one /segment/batch")
+    max_batch_bytes: int = Field(100 * MIB, ge=1, description="bytes in one /segment/batch")
+    max_queue: int = Field(256, ge=1, description="images waiting for the device")
+    batch_pixels: int = Field(
+        1 << 20, ge=1, description="network input pixels that share one forward pass"
+    )
+    threads: int = Field(
+        default_factory=lambda: os.cpu_count() or 1,
+        ge=1,
+        le=256,
+        description="threads that decode and encode images",
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = "info"

@@ -1,0 +1,113 @@
+"""From a request to pixels: which bytes are the image, and whether they may be decoded."""
+
+from dataclasses import dataclass
+
+from fastapi import Request
+from starlette.datastructures import UploadFile
+from torch import Tensor
+
+from models.errors import PixelsError
+from models.pixels import open_image, rgb_pixels, upright_size
+from service.errors import (
+    BadImageError,
+    InvalidRequestError,
+    TooLargeError,
+    UnsupportedMediaTypeError,
+)
+
+FIELD = "file"
+FORM_OVERHEAD = 64 * 1024  # boundaries, part headers and small text fields around a file
+# curl --data-binary announces a form; such a body is taken for the image it is
+RAW_TYPES = ("application/octet-stream", "application/x-www-form-urlencoded", "binary/octet-stream")
+
+
+@dataclass(frozen=True)
+class Upload:
+    """An image as it was sent; `name` is the client's own, for its eyes only."""
+
+    name: str | None
+    content: bytes
+
+
+async def read_upload(request: Request, *, max_bytes: int) -> Upload:
+    """The one image of a request: the multipart field `file`, or the raw body."""
+    if not _is_multipart(request):
+        upload = Upload(None, await _raw_body(request))
+    else:
+        uploads = await _form_files(request, max_files=2)
+        if len(uploads) > 1:
+            raise InvalidRequestError(
+                f"the field {FIELD!r} was sent {len(uploads)} times; POST several images to "
+                "/segment/batch"
+            )
+        upload = uploads[0]
+    require_size(upload, max_bytes)
+    return upload
+
+
+async def read_uploads(request: Request, *, max_files: int) -> list[Upload]:
+    """Every `file` field of a multipart request, in order; sizes are the caller's to check."""
+    if not _is_multipart(request):
+        raise UnsupportedMediaTypeError(
+            f"/segment/batch takes multipart/form-data with one or more fields {FIELD!r}"
+        )
+    uploads = await _form_files(request, max_files=max_files + 1)
+    if len(uploads) > max_files:
+        raise TooLargeError(f"more than the limit of {max_files} images in one request")
+    return uploads
+
+
+def require_size(upload: Upload, max_bytes: int) -> None:
+    if not upload.content:
+        raise BadImageError("the image is empty (0 bytes)")
+    if len(upload.content) > max_bytes:
+        raise TooLargeError(f"the image has {len(upload.content)} bytes, the limit is {max_bytes}")
+
+
+def decode(upload: Upload, *, max_pixels: int) -> Tensor:
+    """uint8 (3, H, W), upright; the size is checked before any pixel is decoded."""
+    try:
+        with open_image(upload.content) as image:
+            height, width = upright_size(image)
+            if height * width > max_pixels:
+                raise TooLargeError(
+                    f"the image has {width}x{height} = {width * height} pixels, "
+                    f"the limit is {max_pixels}"
+                )
+            return rgb_pixels(image)
+    except PixelsError as error:
+        raise BadImageError(str(error)) from error
+
+
+def _is_multipart(request: Request) -> bool:
+    return _content_type(request) == "multipart/form-data"
+
+
+def _content_type(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+async def _raw_body(request: Request) -> bytes:
+    media_type = _content_type(request)
+    if media_type and not media_type.startswith("image/") and media_type not in RAW_TYPES:
+        raise UnsupportedMediaTypeError(
+            f"Content-Type {media_type!r} cannot hold an image; send multipart/form-data with a "
+            f"field {FIELD!r}, or the image itself as image/* or application/octet-stream"
+        )
+    return await request.body()
+
+
+async def _form_files(request: Request, *, max_files: int) -> list[Upload]:
+    async with request.form(max_files=max_files, max_fields=32) as form:
+        fields = form.getlist(FIELD)
+        if not fields:
+            present = ", ".join(repr(name) for name in sorted(set(form))) or "no field"
+            raise InvalidRequestError(f"the field {FIELD!r} is missing; the form has {present}")
+        for field in fields:
+            if not isinstance(field, UploadFile):
+                raise InvalidRequestError(f"the field {FIELD!r} is text, not a file")
+        return [
+            Upload(field.filename, await field.read())
+            for field in fields
+            if isinstance(field, UploadFile)
+        ]
