@@ -7,6 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 EXTRAS := service,trainer,pretrained,dev
+MODEL ?= voc
 # any of these that is Python 3.11 or newer
 PYTHON ?= $(firstword $(foreach p,python3 python3.14 python3.13 python3.12 python3.11,\
 	$(shell $(p) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(p))))
@@ -24,7 +25,7 @@ $(STAMP): pyproject.toml requirements.lock
 	@touch $@
 
 serve: $(STAMP) ## serve the carried checkpoint on http://127.0.0.1:8000
-	$(BIN)/python -m service
+	$(BIN)/python -m service --model $(MODEL)
 
 test: lint types ## lint, type check and test
 	$(BIN)/python -m pytest

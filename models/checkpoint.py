@@ -73,49 +73,61 @@ def save_checkpoint(
     return saved
 
 
-def load_checkpoint(path: Path) -> Checkpoint:
-    """Reads, verifies and builds; a CheckpointError names the file and what is wrong with it."""
+def load_checkpoint(path: Path, *, name: str | None = None) -> Checkpoint:
+    """Reads, verifies and builds; a CheckpointError names the file and what is wrong with it.
+
+    `name` is what it is called from now on, the file's stem by default.
+    """
     path = Path(path)
     _require_pth(path)
     try:
         content = path.read_bytes()  # hashed and parsed from one read: no swap in between
     except OSError as error:
         raise CheckpointError(f"{path}: {error.strerror or error}") from error
-    manifest, state = _examine(path, content)
+    manifest, state = _examine(path, content, name or path.stem)
     network = build(manifest.architecture, **manifest.arguments.model_dump())
     network.load_state_dict(state)
     network.eval()
     return Checkpoint(network, manifest)
 
 
-def inspect_checkpoint(path: Path) -> ListedCheckpoint:
+def inspect_checkpoint(path: Path, *, name: str | None = None) -> ListedCheckpoint:
     """The manifest of a `.pth`, or the reason why it cannot be used; never raises for bad files."""
+    name = name or path.stem
     size = 0
     try:
         size = path.stat().st_size
-        manifest, _ = _examine(path, None)
+        manifest, _ = _examine(path, None, name)
     except ModelError as error:
-        return ListedCheckpoint(path.stem, path, None, str(error), size)
+        return ListedCheckpoint(name, path, None, str(error), size)
     except OSError as error:
         reason = f"{path.name}: {error.strerror or error}"
-        return ListedCheckpoint(path.stem, path, None, reason, size)
-    return ListedCheckpoint(path.stem, path, manifest, None, size)
+        return ListedCheckpoint(name, path, None, reason, size)
+    return ListedCheckpoint(name, path, manifest, None, size)
 
 
 def list_checkpoints(folder: Path) -> list[ListedCheckpoint]:
-    """Every visible `.pth` of a folder by name, usable or not; an absent folder is empty."""
-    return [inspect_checkpoint(path) for path in checkpoint_files(folder)]
+    """Every checkpoint of a folder by name, usable or not; an absent folder is empty."""
+    return [inspect_checkpoint(path, name=name) for name, path in find_checkpoints(folder).items()]
 
 
-def checkpoint_files(folder: Path) -> list[Path]:
-    return sorted(
-        path
-        for path in Path(folder).glob("*.pth")
-        if not path.name.startswith(".") and path.is_file()
-    )
+def find_checkpoints(folder: Path) -> dict[str, Path]:
+    """Names and files: `NAME.pth` itself, and the best checkpoint of a run folder `NAME/`.
+
+    So a run trained into the folder is listed without being copied; a file goes before a run of
+    the same name. Hidden names are left out: they are being written.
+    """
+    folder = Path(folder)
+    runs = {p.parents[1].name: p for p in folder.glob("*/checkpoints/best.pth")}
+    files = {p.stem: p for p in folder.glob("*.pth")}
+    return {
+        name: path
+        for name, path in sorted({**runs, **files}.items())
+        if not name.startswith(".") and path.is_file()
+    }
 
 
-def _examine(path: Path, content: bytes | None) -> tuple[Manifest, dict[str, Tensor]]:
+def _examine(path: Path, content: bytes | None, name: str) -> tuple[Manifest, dict[str, Tensor]]:
     """Manifest and tensors of a checkpoint, hash and fit checked."""
     beside = path.with_suffix(".json")
     manifest = read_manifest(beside) if beside.exists() else None
@@ -123,9 +135,9 @@ def _examine(path: Path, content: bytes | None) -> tuple[Manifest, dict[str, Ten
         _require_hash(path, content, manifest)
     state = read_state(path if content is None else content, name=path.name)
     if manifest is None:
-        manifest = infer_manifest(state, name=path.stem)
-    elif manifest.name != path.stem:
-        manifest = manifest.model_copy(update={"name": path.stem})  # a renamed pair
+        manifest = infer_manifest(state, name=name)
+    elif manifest.name != name:
+        manifest = manifest.model_copy(update={"name": name})  # a renamed pair, or a run's best
     require_fit(state, manifest, name=path.name)
     return manifest, state
 

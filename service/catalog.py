@@ -5,7 +5,7 @@ import threading
 from pathlib import Path
 
 from models import Checkpoint, ListedCheckpoint, inspect_checkpoint, load_checkpoint
-from models.checkpoint import checkpoint_files
+from models.checkpoint import find_checkpoints
 from models.errors import ModelError
 from models.manifest import Manifest
 from service.errors import StartupError, UnknownModelError
@@ -50,16 +50,16 @@ class Catalog:
 
     def _listed(self) -> list[ListedCheckpoint]:
         with self._lock:
-            files = checkpoint_files(self.folder)
-            self._seen = {path: self._inspected(path) for path in files}
+            found = find_checkpoints(self.folder)
+            self._seen = {path: self._inspected(path, name) for name, path in found.items()}
             return [listed for _, listed in self._seen.values()]
 
-    def _inspected(self, path: Path) -> tuple[Stamp, ListedCheckpoint]:
+    def _inspected(self, path: Path, name: str) -> tuple[Stamp, ListedCheckpoint]:
         stamp = (*_stat(path), *_stat(path.with_suffix(".json")))
         known = self._seen.get(path)
         if known is not None and known[0] == stamp:
             return known
-        return stamp, inspect_checkpoint(path)
+        return stamp, inspect_checkpoint(path, name=name)
 
     def _entry(self, listed: ListedCheckpoint) -> ModelEntry:
         if listed.name == self.active.name:
@@ -70,7 +70,7 @@ class Catalog:
 
 def load_active(folder: Path, name: str | None) -> Checkpoint:
     """The checkpoint to serve; StartupError says why there is none."""
-    files = {path.stem: path for path in checkpoint_files(folder)}
+    files = find_checkpoints(folder)
     if name is None:
         if len(files) != 1:
             found = ", ".join(files) or "no checkpoint"
@@ -81,7 +81,7 @@ def load_active(folder: Path, name: str | None) -> Checkpoint:
         found = ", ".join(files) or "no checkpoint"
         raise StartupError(f"--model {name}: not in {folder}, which holds {found}")
     try:
-        checkpoint = load_checkpoint(files[stem])
+        checkpoint = load_checkpoint(files[stem], name=stem)
     except ModelError as error:
         raise StartupError(f"--model {name}: {error}") from error
     channels = checkpoint.manifest.arguments.in_channels
