@@ -58,7 +58,7 @@ def save_checkpoint(
     batch statistics are a percent of the bytes and the ones that lose by rounding.
     """
     _require_pth(path)
-    state = {key: _stored(tensor, DTYPES[dtype]) for key, tensor in state_dict.items()}
+    state = stored_state(state_dict, dtype)
     require_fit(state, manifest, name=path.name)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, lambda stream: torch.save(state, stream))
@@ -158,10 +158,14 @@ def _file_sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _stored(tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    tensor = tensor.detach().cpu()
+def stored_state(state_dict: Mapping[str, Tensor], dtype: Dtype) -> dict[str, Tensor]:
+    """The tensors as `save_checkpoint` stores them, on the CPU."""
+    return {key: _stored(tensor.detach().cpu(), dtype) for key, tensor in state_dict.items()}
+
+
+def _stored(tensor: Tensor, dtype: Dtype) -> Tensor:
     if tensor.is_floating_point():
-        tensor = tensor.to(dtype if tensor.dim() > 1 else torch.float32)
+        tensor = tensor.to(DTYPES[dtype] if tensor.dim() > 1 else torch.float32)
     return tensor.contiguous().clone()
 
 

@@ -186,7 +186,7 @@ def main() -> None:
     console = Console(stderr=True, soft_wrap=True, markup=False, highlight=False)
     try:
         app()
-    except (TrainerError, ModelError) as error:
+    except (TrainerError, ModelError, OSError) as error:
         console.print(f"error: {error}", style="red")
         sys.exit(1)
     except KeyboardInterrupt:

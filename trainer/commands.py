@@ -22,6 +22,7 @@ from trainer.config import FitConfig
 from trainer.dataset import VocFolder
 from trainer.errors import DatasetError
 from trainer.evaluate import Evaluation, class_ids, evaluate_network, require_same_classes
+from trainer.interrupt import Interrupt
 from trainer.loop import Precision
 from trainer.predict import image_files, predict_folder
 from trainer.progress import Reporter
@@ -33,9 +34,9 @@ logger = logging.getLogger(__name__)
 
 def fit(config: FitConfig) -> None:
     """Trains; Ctrl-C saves the state and says how to go on."""
-    with Reporter(Console(stderr=True)) as reporter:
+    with Reporter(Console(stderr=True)) as reporter, Interrupt() as interrupt:
         try:
-            Run(config, reporter).execute()
+            Run(config, reporter, interrupt).execute()
         except KeyboardInterrupt:
             logger.warning("stopped; the same command with --resume goes on from here")
             raise

@@ -88,10 +88,12 @@ class FitConfig:
         """Options that decide the weights and differ from a saved configuration."""
         now = _flat(json.loads(self.to_json()))
         then = _flat(saved)
+        # under a constant learning rate, more epochs only go further on the same way
+        free = FREE_ON_RESUME | ({"epochs"} if self.recipe.schedule == "constant" else set())
         return [
             f"--{name.replace('_', '-')} was {then.get(name)}, now {value}"
             for name, value in now.items()
-            if name not in FREE_ON_RESUME and then.get(name) != value
+            if name not in free and then.get(name) != value
         ]
 
 

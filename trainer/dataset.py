@@ -110,7 +110,11 @@ class VocFolder:
         digest = hashlib.sha256(repr(self.class_set).encode())
         for image_id in ids:
             digest.update(image_id.encode())
-            digest.update(hashlib.sha256(self.mask_path(image_id).read_bytes()).digest())
+            path = self.mask_path(image_id)
+            try:
+                digest.update(hashlib.sha256(path.read_bytes()).digest())
+            except FileNotFoundError as error:
+                raise DatasetError(f"{path}: the mask is missing") from error
         return digest.hexdigest()
 
 

@@ -1,5 +1,6 @@
 """The training loop, top to bottom."""
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -63,13 +64,13 @@ def train_epoch(
         with precision.autocast():
             logits = network(images)  # (N, K, h, w)
         loss = pixel_loss(logits, target, ignore_index)
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise DivergedError(f"the loss became {value}; try a lower --lr")
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 
-        value = float(loss.detach())
-        if not torch.isfinite(loss):
-            raise DivergedError(f"the loss became {value}; try a lower --lr")
         chosen = logits.detach().max(1).indices  # max is much faster than argmax on the CPU
         totals.loss += value * len(pixels)
         totals.images += len(pixels)

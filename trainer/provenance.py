@@ -43,7 +43,7 @@ def describe_checkpoint(
             step=progress.step,
             seed=config.seed,
             dataset_fingerprint=fingerprint,
-            command=command_line(),
+            command=progress.command or command_line(),
             versions=library_versions(),
             started=progress.started,
             saved=now(),

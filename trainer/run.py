@@ -1,5 +1,6 @@
 """Wires one training run: data, network, optimizer, loop, and the folder that keeps it all."""
 
+import copy
 import json
 import logging
 import time
@@ -7,24 +8,26 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from models import build, load_checkpoint, save_checkpoint
 from models.atomic import write_bytes
+from models.checkpoint import stored_state
 from models.devices import choose_device, has_fast_bf16
 from models.manifest import InputSpec, Manifest, Metrics
+from models.network import SegmentationNetwork
 from models.weights import require_fit
-from trainer.augment import PlainResize, ScaleCropFlip, TrainingTransform
 from trainer.config import FitConfig
-from trainer.dataset import EpochSampler, Sample, TrainingSet, VocFolder
+from trainer.dataset import VocFolder
 from trainer.errors import ConfigError
 from trainer.evaluate import Evaluation, evaluate_network, require_same_classes
 from trainer.history import EpochRecord, write_history
+from trainer.interrupt import Interrupt, StopRequested
+from trainer.loader import loader_processes, training_loader
 from trainer.loop import Precision, RunningTotals, train_epoch
 from trainer.optimise import build_optimizer, count_parameters, set_learning_rate
 from trainer.pretrained import load_encoder_weights
 from trainer.progress import Reporter
-from trainer.provenance import describe_checkpoint, now
+from trainer.provenance import command_line, describe_checkpoint, now
 from trainer.samples import save_comparison
 from trainer.state import Progress, load_state, restore, save_state
 
@@ -36,9 +39,10 @@ STATE_EVERY_STEPS = 200
 class Run:
     """One run folder and the objects that fill it; `execute` is the whole story."""
 
-    def __init__(self, config: FitConfig, reporter: Reporter) -> None:
+    def __init__(self, config: FitConfig, reporter: Reporter, interrupt: Interrupt) -> None:
         self.config = config
         self.reporter = reporter
+        self.interrupt = interrupt
         self.folder = VocFolder.open(config.data, border=config.border)
         self.train_ids = self.folder.split(config.train_split)[: config.limit]
         self.val_ids = self.folder.split(config.val_split)[: config.limit]
@@ -48,7 +52,7 @@ class Run:
         )
         self.precision = Precision(device, bf16)
         torch.manual_seed(config.seed)
-        network = build(
+        network: SegmentationNetwork = build(
             config.arch,
             num_classes=len(self.folder.class_set),
             base_channels=config.base_channels,
@@ -60,11 +64,10 @@ class Run:
             std=network.std,
             stride=network.stride,
         )
-        self.network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network: SegmentationNetwork = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizer = build_optimizer(network, config.recipe)
-        self.progress = Progress(started=now())
+        self.progress = Progress(started=now(), command=command_line())
         self.fingerprint = self.folder.fingerprint(self.train_ids)
-        self.workers = _default_workers(device) if config.workers is None else config.workers
 
     @property
     def state_path(self) -> Path:
@@ -81,10 +84,10 @@ class Run:
         while self.progress.epoch <= self.config.epochs:
             try:
                 self._train_epoch()
-            except KeyboardInterrupt:
+                evaluation = self._finish_epoch()
+            except StopRequested:
                 self._save_state()
                 raise
-            evaluation = self._finish_epoch()
         return evaluation
 
     def _prepare(self) -> None:
@@ -99,8 +102,7 @@ class Run:
             )
         else:
             self._initialise()
-        content = config.to_json().encode()
-        write_bytes(config.out / "config.json", content)
+        write_bytes(config.out / "config.json", config.to_json().encode())
         logger.info(
             "%s, %.1f M parameters, %d classes, %d training and %d validation images, %s %s",
             config.arch,
@@ -143,7 +145,9 @@ class Run:
         began = time.monotonic()
         train_epoch(
             self.network,
-            self._training_batches(skip),
+            training_loader(
+                config, self.folder, self.train_ids, self.spec, epoch=progress.epoch, skip=skip
+            ),
             self.optimizer,
             self.spec,
             ignore_index=self.folder.class_set.ignore_index,
@@ -162,27 +166,6 @@ class Run:
             images / (time.monotonic() - began),
         )
 
-    def _training_batches(self, skip: int) -> DataLoader[Sample]:
-        config = self.config
-        transform: TrainingTransform = (
-            ScaleCropFlip(
-                self.spec.height,
-                self.spec.width,
-                ignore_index=self.folder.class_set.ignore_index,
-            )
-            if config.recipe.augment
-            else PlainResize(self.spec.height, self.spec.width)
-        )
-        return DataLoader(
-            TrainingSet(self.folder, self.train_ids, transform, seed=config.seed),
-            batch_size=config.batch_size,
-            sampler=EpochSampler(
-                len(self.train_ids), epoch=self.progress.epoch, seed=config.seed, skip=skip
-            ),
-            num_workers=self.workers,
-            pin_memory=self.precision.device.type == "cuda",
-        )
-
     def _set_learning_rate(self) -> None:
         set_learning_rate(
             self.optimizer,
@@ -197,6 +180,7 @@ class Run:
         self.reporter.advance(self.config.batch_size, loss=totals.mean_loss)
         if self.progress.step % STATE_EVERY_STEPS == 0:
             self._save_state()
+        self.interrupt.check()
 
     def _finish_epoch(self) -> Evaluation:
         """Validates, records and saves; afterwards `progress` stands at the next epoch."""
@@ -226,8 +210,9 @@ class Run:
             matrix.mean_iou(),
         )
         names = ["last"]
-        if matrix.mean_iou() > progress.best_score:
-            progress.best_score = matrix.mean_iou()
+        score = matrix.mean_iou()
+        if score > progress.best_score or len(progress.history) == 1:
+            progress.best_score = max(score, progress.best_score)  # NaN compares as not greater
             names.append("best")
         if draws:
             names.append(f"epoch-{progress.epoch:03d}")
@@ -247,11 +232,13 @@ class Run:
         return evaluation
 
     def _validate(self, draws: bool) -> Evaluation:
-        pictured = set(self.val_ids[: self.config.samples]) if draws else set()
-        folder = self.config.out / "samples" / f"epoch-{self.progress.epoch:03d}"
+        config = self.config
+        pictured = set(self.val_ids[: config.samples]) if draws else set()
+        folder = config.out / "samples" / f"epoch-{self.progress.epoch:03d}"
         self.reporter.begin("validation", total=len(self.val_ids))
 
         def on_image(image_id: str, labels: Tensor, result: Tensor) -> None:
+            self.interrupt.check()
             self.reporter.advance(1)
             if image_id in pictured:
                 image = self.folder.read_image(image_id)
@@ -259,14 +246,20 @@ class Run:
                 save_comparison(path, image, labels, result, self.folder.class_set)
 
         return evaluate_network(
-            self.network,
+            self._stored_network(),
             self.folder,
             self.val_ids,
             self.spec,
-            self.precision,
-            workers=self.workers,
+            Precision(self.precision.device),
+            workers=loader_processes(config),
             on_image=on_image,
         )
+
+    def _stored_network(self) -> SegmentationNetwork:
+        """What a checkpoint of now holds, so that its figures are those of the file."""
+        stored = copy.deepcopy(self.network)
+        stored.load_state_dict(stored_state(self.network.state_dict(), self.config.weights_dtype))
+        return stored
 
     def _manifest(self, metrics: Metrics | None) -> Manifest:
         return describe_checkpoint(
@@ -283,9 +276,3 @@ class Run:
         save_state(
             self.state_path, self.network, self.optimizer, self.progress, self.config.to_json()
         )
-
-
-def _default_workers(device: torch.device) -> int:
-    """On the CPU the forward and backward passes want the cores; a GPU is fed by several."""
-    cores = torch.get_num_threads()
-    return cores // 4 if device.type == "cpu" else min(8, cores)

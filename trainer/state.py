@@ -24,6 +24,7 @@ class Progress:
     totals: RunningTotals = field(default_factory=RunningTotals)
     best_score: float = float("-inf")
     started: str = ""
+    command: str = ""
     history: list[EpochRecord] = field(default_factory=list)
 
 
