@@ -12,6 +12,11 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], None]) -> None:
 
     On any failure the temporary file is removed and what stood at `path` is untouched.
     """
+    publish({path: stage(path, write)})
+
+
+def stage(path: Path, write: Callable[[IO[bytes]], None]) -> Path:
+    """A synced hidden file beside `path`, to be published or unlinked."""
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     temporary = Path(name)
     try:
@@ -20,11 +25,23 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], None]) -> None:
             stream.flush()
             os.fsync(stream.fileno())
         temporary.chmod(0o644)  # mkstemp's 0600 would hide it from the service's user
-        temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    _sync_folder(path.parent)
+    return temporary
+
+
+def publish(staged: dict[Path, Path]) -> None:
+    """Renames staged files into place, in order."""
+    try:
+        for path, temporary in staged.items():
+            temporary.replace(path)
+    except BaseException:
+        for temporary in staged.values():
+            temporary.unlink(missing_ok=True)
+        raise
+    for folder in {path.parent for path in staged}:
+        _sync_folder(folder)
 
 
 def write_bytes(path: Path, content: bytes) -> None:

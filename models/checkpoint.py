@@ -8,12 +8,13 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import torch
 from torch import Tensor
 
 from models.architectures import build
-from models.atomic import write_atomically, write_bytes
+from models.atomic import publish, stage
 from models.errors import CheckpointError, ModelError
 from models.manifest import Dtype, Manifest, WeightsFile, read_manifest
 from models.network import SegmentationNetwork
@@ -61,15 +62,27 @@ def save_checkpoint(
     state = stored_state(state_dict, dtype)
     require_fit(state, manifest, name=path.name)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, lambda stream: torch.save(state, stream))
-    weights = WeightsFile(
-        file=path.name,
-        sha256=_file_sha256(path),
-        bytes=path.stat().st_size,
-        dtype=dtype,
-    )
-    saved = manifest.model_copy(update={"name": path.stem, "weights": weights})
-    write_bytes(path.with_suffix(".json"), saved.model_dump_json(indent=1).encode())
+    temporary = stage(path, lambda stream: torch.save(state, stream))
+    try:
+        weights = WeightsFile(
+            file=path.name,
+            sha256=_file_sha256(temporary),
+            bytes=temporary.stat().st_size,
+            dtype=dtype,
+        )
+        saved = manifest.model_copy(update={"name": path.stem, "weights": weights})
+        content = saved.model_dump_json(indent=1).encode()
+        beside = path.with_suffix(".json")
+        beside_temporary = stage(beside, lambda stream: _write(stream, content))
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    # the weights' rename is the moment of truth: from then on the staged manifest is theirs, and
+    # `_manifest_of` finds it even if the last rename never comes
+    waiting = _waiting_manifest(path)
+    publish({waiting: beside_temporary})
+    publish({path: temporary})
+    publish({beside: waiting})
     return saved
 
 
@@ -129,10 +142,7 @@ def find_checkpoints(folder: Path) -> dict[str, Path]:
 
 def _examine(path: Path, content: bytes | None, name: str) -> tuple[Manifest, dict[str, Tensor]]:
     """Manifest and tensors of a checkpoint, hash and fit checked."""
-    beside = path.with_suffix(".json")
-    manifest = read_manifest(beside) if beside.exists() else None
-    if manifest is not None:
-        _require_hash(path, content, manifest)
+    manifest = _manifest_of(path, content)
     state = read_state(path if content is None else content, name=path.name)
     if manifest is None:
         manifest = infer_manifest(state, name=name)
@@ -142,15 +152,30 @@ def _examine(path: Path, content: bytes | None, name: str) -> tuple[Manifest, di
     return manifest, state
 
 
-def _require_hash(path: Path, content: bytes | None, manifest: Manifest) -> None:
-    if manifest.weights is None:
-        raise CheckpointError(f"{path.stem}.json: weights: the hash of {path.name} is missing")
+def _manifest_of(path: Path, content: bytes | None) -> Manifest | None:
+    """The manifest whose hash is that of the weights; None for a bare `.pth`."""
+    beside = path.with_suffix(".json")
+    waiting = _waiting_manifest(path)
+    candidates = [read_manifest(found) for found in (beside, waiting) if found.exists()]
+    if not candidates:
+        return None
     digest = _file_sha256(path) if content is None else hashlib.sha256(content).hexdigest()
-    if digest != manifest.weights.sha256:
-        raise CheckpointError(
-            f"{path.name}: sha256 is {digest[:12]}…, its manifest says "
-            f"{manifest.weights.sha256[:12]}…; the file was changed or only half copied"
-        )
+    for manifest in candidates:
+        if manifest.weights is not None and manifest.weights.sha256 == digest:
+            return manifest
+    if not beside.exists():
+        return None  # a manifest left behind by a save that never reached its weights
+    if candidates[0].weights is None:
+        raise CheckpointError(f"{beside.name}: weights: the hash of {path.name} is missing")
+    raise CheckpointError(
+        f"{path.name}: sha256 is {digest[:12]}…, its manifest says "
+        f"{candidates[0].weights.sha256[:12]}…; the file was changed or only half copied"
+    )
+
+
+def _waiting_manifest(path: Path) -> Path:
+    """Where a manifest stands between its own writing and its weights' rename."""
+    return path.with_name(f".{path.stem}.json.next")
 
 
 def _file_sha256(path: Path) -> str:
@@ -172,3 +197,7 @@ def _stored(tensor: Tensor, dtype: Dtype) -> Tensor:
 def _require_pth(path: Path) -> None:
     if path.suffix != ".pth":
         raise CheckpointError(f"{path}: a checkpoint's file name ends in .pth")
+
+
+def _write(stream: IO[bytes], content: bytes) -> None:
+    stream.write(content)

@@ -20,9 +20,11 @@ def choose_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
         torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError, ImportError) as error:
         reason = str(error).splitlines()[0]
         raise ModelError(f"device {name!r} cannot be used on this machine: {reason}") from error
+    if device.type == "meta":
+        raise ModelError(f"device {name!r} cannot be used on this machine: it holds no data")
     return device
 
 

@@ -6,11 +6,20 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from models.errors import PixelsError
 
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")
 
 # Pillow's own limit warns or raises in the middle of opening; ours is checked by the caller
@@ -39,8 +48,9 @@ def rgb_pixels(image: Image.Image) -> Tensor:
     PixelsError when the data is truncated or broken.
     """
     try:
+        turn = TURNS.get(_orientation(image))  # before loading: see there
         image.load()
-        upright = ImageOps.exif_transpose(image)
+        upright = image if turn is None else image.transpose(turn)
         array = np.array(_to_rgb(upright))  # (H, W, 3)
     except Exception as error:  # decoders raise anything on hostile bytes
         raise PixelsError(f"the image data is broken: {error}") from error
@@ -50,12 +60,22 @@ def rgb_pixels(image: Image.Image) -> Tensor:
 def upright_size(image: Image.Image) -> tuple[int, int]:
     """(height, width) after EXIF orientation, from the header alone."""
     width, height = image.size
-    turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
-    return (width, height) if turned else (height, width)
+    return (width, height) if _orientation(image) in (5, 6, 7, 8) else (height, width)
+
+
+def _orientation(image: Image.Image) -> int:
+    """1 to 8, from the header alone; 1 where the metadata cannot be read."""
+    if image.format == "TIFF":
+        return 1  # Pillow gives a TIFF's size upright and turns its pixels while loading
+    try:
+        # not PngImageFile's own, which decodes the pixels to look for a chunk behind them
+        return int(Image.Image.getexif(image).get(0x0112, 1))
+    except Exception:  # noqa: BLE001 - decoders raise anything on hostile bytes
+        return 1
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "RGB":
+    if image.mode == "RGB" and "transparency" not in image.info:
         return image
     if image.mode.startswith("I") or image.mode == "F":
         return _high_depth_to_grey(image).convert("RGB")

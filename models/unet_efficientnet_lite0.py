@@ -34,7 +34,7 @@ class UNetEfficientNetLite0(SegmentationNetwork):
         self.in_channels = in_channels
         self.encoder = EfficientNetLite0Encoder(in_channels=in_channels)
         at2, at4, at8, at16, at32 = FEATURE_CHANNELS
-        half = base_channels // 2
+        half = max(1, base_channels // 2)
         self.decode16 = double_conv(at32 + at16, half * 6)
         self.decode8 = double_conv(half * 6 + at8, half * 3)
         self.decode4 = double_conv(half * 3 + at4, half * 2)

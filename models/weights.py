@@ -11,11 +11,11 @@ from torch import Tensor
 
 from models.architectures import architecture, build, list_architectures
 from models.classes import generic_classes
-from models.errors import CheckpointError
+from models.errors import CheckpointError, ClassSetError, UnknownArchitectureError
 from models.manifest import Arguments, InputSpec, Manifest, manifest_classes
 
 StateDict = dict[str, Tensor]
-MAX_LISTED_KEYS = 12
+MAX_LISTED_KEYS = 40
 
 
 def read_state(source: Path | bytes, *, name: str) -> StateDict:
@@ -42,6 +42,8 @@ def read_state(source: Path | bytes, *, name: str) -> StateDict:
                 f"{name}: not a plain state_dict, {key!r} is a {type(value).__name__}; "
                 "save model.state_dict() alone"
             )
+        if value.is_meta or value.layout != torch.strided or value.is_quantized:
+            raise CheckpointError(f"{name}: {key!r} is not a plain dense tensor")
     return dict(content)
 
 
@@ -57,11 +59,14 @@ def infer_manifest(state: Mapping[str, Tensor], *, name: str) -> Manifest:
         )
     try:
         arguments = Arguments.model_validate(network.infer_arguments(shapes))
-    except (KeyError, IndexError) as error:
+    except (KeyError, IndexError, ValueError) as error:
         raise CheckpointError(
             f"{name}: looks like {best}, but {error} is missing or has another shape"
         ) from error
-    classes = generic_classes(arguments.num_classes)
+    try:
+        classes = generic_classes(arguments.num_classes)
+    except ClassSetError as error:
+        raise CheckpointError(f"{name}: {error}") from error
     mean, std = network.mean, network.std
     if arguments.in_channels != len(mean):
         mean, std = (0.5,) * arguments.in_channels, (0.5,) * arguments.in_channels  # type: ignore[assignment]
@@ -77,8 +82,15 @@ def infer_manifest(state: Mapping[str, Tensor], *, name: str) -> Manifest:
 
 def require_fit(state: Mapping[str, Tensor], manifest: Manifest, *, name: str) -> None:
     """Compares a state_dict with the network its manifest describes, without allocating one."""
-    with torch.device("meta"):
-        network = build(manifest.architecture, **manifest.arguments.model_dump())
+    try:
+        with torch.device("meta"):
+            network = build(manifest.architecture, **manifest.arguments.model_dump())
+    except UnknownArchitectureError as error:
+        raise CheckpointError(f"{name}: {error}") from error
+    except (RuntimeError, TypeError, ValueError) as error:  # a width beyond what torch can count
+        raise CheckpointError(
+            f"{name}: no {manifest.architecture} can be built with {manifest.arguments}"
+        ) from error
     misfits = describe_misfits(state, network.state_dict())
     if misfits:
         raise CheckpointError(f"{name} does not fit {manifest.architecture}: " + "; ".join(misfits))

@@ -9,13 +9,15 @@ import time
 import uuid
 from collections.abc import Callable
 
+import anyio
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import TooLargeError
 
 MIB = 1024 * 1024
-DRAIN_BYTES = 64 * MIB  # read and dropped so that a client still sending can read the answer
+DRAIN_BYTES = 64 * MIB
+DRAIN_S = 10.0
 REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 
 PAGE_POLICY = (
@@ -51,7 +53,11 @@ class RequestContext:
 
 
 class BodyLimit:
-    """Raises TooLargeError inside the route once a body exceeds the limit for its path."""
+    """Raises TooLargeError inside the route once a body exceeds the limit for its path.
+
+    Whatever an answer leaves unread, too large or refused before it was read, is drained within
+    bounds first: closing the connection on a client that still sends would lose it the answer.
+    """
 
     def __init__(self, app: ASGIApp, limit_of: Callable[[str], int]) -> None:
         self.app = app
@@ -61,40 +67,49 @@ class BodyLimit:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        await self.app(scope, _limited(scope, receive, self.limit_of(scope["path"])), send)
+        body = _Body(Headers(scope=scope), receive, self.limit_of(scope["path"]))
+
+        async def send_after_body(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                await body.drain()
+            await send(message)
+
+        await self.app(scope, body.receive, send_after_body)
 
 
-def _limited(scope: Scope, receive: Receive, limit: int) -> Receive:
-    headers = Headers(scope=scope)
-    announced = headers.get("content-length", "")
-    length = int(announced) if announced.isdecimal() else 0
-    waits = headers.get("expect", "").lower() == "100-continue"
-    received = 0
+class _Body:
+    """One request's body: counted as it is received."""
 
-    async def limited() -> Message:
-        nonlocal received
-        if length > limit and waits:
-            raise _too_large(limit)  # the client has sent nothing yet, so it need not
-        message = await receive()
-        received += len(message.get("body", b""))
-        if received > limit or length > limit:
-            await _drain(message, receive)
-            raise _too_large(limit)
+    def __init__(self, headers: Headers, receive: Receive, limit: int) -> None:
+        announced = headers.get("content-length", "")
+        self.length = int(announced) if announced.isdecimal() else 0
+        self.limit = limit
+        self.received = 0
+        # a client that waits for "100 Continue" sends nothing unless it is asked to
+        self.waits = headers.get("expect", "").lower() == "100-continue"
+        self.unread = self.length > 0 or "transfer-encoding" in headers
+        self._receive = receive
+
+    async def receive(self) -> Message:
+        if self.length <= self.limit:
+            message = await self._next()
+            if self.received <= self.limit:
+                return message
+        raise TooLargeError(f"the request body is larger than the limit of {self.limit} bytes")
+
+    async def drain(self) -> None:
+        """Reads on and drops, for so many bytes and seconds and no more."""
+        stop = self.received + DRAIN_BYTES
+        with anyio.move_on_after(DRAIN_S):
+            while self.unread and not self.waits and self.received < stop:
+                await self._next()
+
+    async def _next(self) -> Message:
+        message = await self._receive()
+        self.waits = False
+        self.received += len(message.get("body", b""))
+        self.unread = message.get("more_body", False)
         return message
-
-    return limited
-
-
-async def _drain(message: Message, receive: Receive) -> None:
-    """Reads on, within bounds: a connection closed on a sending client loses the answer."""
-    drained = 0
-    while message.get("more_body", False) and drained < DRAIN_BYTES:
-        message = await receive()
-        drained += len(message.get("body", b""))
-
-
-def _too_large(limit: int) -> TooLargeError:
-    return TooLargeError(f"the request body is larger than the limit of {limit} bytes")
 
 
 class PageHeaders:

@@ -1,0 +1,99 @@
+"""Files that are whole or not there."""
+
+import os
+import stat
+from pathlib import Path
+from typing import IO
+
+import pytest
+
+from models.atomic import write_atomically, write_bytes
+
+
+def test_writes_the_content_and_leaves_nothing_else(tmp_path: Path) -> None:
+    write_bytes(tmp_path / "file", b"content")
+    assert (tmp_path / "file").read_bytes() == b"content"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_replaces_what_was_there(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"a longer old content")
+    write_bytes(path, b"new")
+    assert path.read_bytes() == b"new"
+
+
+@pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt(), SystemExit(1)])
+def test_a_writer_that_fails_leaves_the_old_file_and_no_temporary_one(
+    tmp_path: Path, error: BaseException
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+
+    def write(stream: IO[bytes]) -> None:
+        stream.write(b"half of the new")
+        raise error
+
+    with pytest.raises(type(error)):
+        write_atomically(path, write)
+    assert path.read_bytes() == b"old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_reader_meets_the_old_content_until_all_is_written(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    seen = []
+
+    def write(stream: IO[bytes]) -> None:
+        stream.write(b"half")
+        stream.flush()
+        seen.append(path.read_bytes())
+        stream.write(b" and half")
+
+    write_atomically(path, write)
+    assert seen == [b"old"]
+    assert path.read_bytes() == b"half and half"
+
+
+def test_the_temporary_file_is_hidden_and_in_the_same_folder(tmp_path: Path) -> None:
+    names: list[str] = []
+
+    def write(stream: IO[bytes]) -> None:
+        names.extend(entry.name for entry in tmp_path.iterdir())
+
+    write_atomically(tmp_path / "file.pth", write)
+    assert len(names) == 1
+    assert names[0].startswith(".")
+    assert not names[0].endswith(".pth")
+
+
+def test_the_content_is_synced_before_the_rename_and_the_folder_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events = []
+    sync, rename = os.fsync, os.replace
+
+    def fsync(descriptor: int) -> None:
+        kind = "folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file"
+        events.append(f"sync {kind}")
+        sync(descriptor)
+
+    def replace(source: str | Path, target: str | Path) -> None:
+        events.append("rename")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "replace", replace)
+    write_bytes(tmp_path / "file", b"content")
+    assert events == ["sync file", "rename", "sync folder"]
+
+
+def test_other_users_can_read_the_file(tmp_path: Path) -> None:
+    write_bytes(tmp_path / "file", b"content")
+    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o644
+
+
+def test_a_missing_folder_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        write_bytes(tmp_path / "absent" / "file", b"content")

@@ -1,0 +1,103 @@
+"""Choosing a device, and what it is good at."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from models import ModelError
+from models.devices import choose_device, has_fast_bf16
+
+
+@pytest.mark.parametrize(
+    ("cuda", "mps", "expected"),
+    [(True, True, "cuda"), (True, False, "cuda"), (False, True, "mps"), (False, False, "cpu")],
+)
+def test_auto_prefers_cuda_then_mps_then_the_cpu(
+    monkeypatch: pytest.MonkeyPatch, cuda: bool, mps: bool, expected: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    assert choose_device("auto").type == expected
+
+
+def test_the_cpu_is_always_there() -> None:
+    assert choose_device("cpu") == torch.device("cpu")
+
+
+@pytest.mark.parametrize("name", ["gpu", "", "cuda:x", "cuda:99", "hpu", "privateuseone"])
+def test_a_device_that_cannot_be_used_is_named(name: str) -> None:
+    with pytest.raises(ModelError, match=f"device {name!r} cannot be used on this machine"):
+        choose_device(name)
+
+
+def test_a_device_that_holds_no_data_cannot_be_used() -> None:
+    with pytest.raises(ModelError, match="'meta'"):
+        choose_device("meta")
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "expected"),
+    [
+        ({"avx512_bf16": True, "amx_bf16": False}, True),
+        ({"avx512_bf16": False, "amx_bf16": True}, True),
+        ({"avx512_bf16": False, "amx_bf16": False, "avx512": True}, False),
+        ({}, False),
+    ],
+)
+def test_the_cpus_bf16_is_fast_where_it_has_the_instructions(
+    monkeypatch: pytest.MonkeyPatch, capabilities: dict[str, bool], expected: bool
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    assert has_fast_bf16(torch.device("cpu")) is expected
+
+
+def test_an_older_torch_without_capabilities_counts_as_slow(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    assert has_fast_bf16(torch.device("cpu")) is False
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_cudas_bf16_is_fast_where_it_is_not_emulated(
+    monkeypatch: pytest.MonkeyPatch, native: bool
+) -> None:
+    monkeypatch.setattr(
+        torch.cuda,
+        "is_bf16_supported",
+        lambda including_emulation=True: including_emulation or native,
+    )
+    assert has_fast_bf16(torch.device("cuda")) is native
+
+
+def test_other_devices_bf16_is_not_taken_for_fast() -> None:
+    assert has_fast_bf16(torch.device("mps")) is False
+
+
+COUNT_PAGE_FAULTS = """
+import resource, sys
+from models.devices import keep_freed_memory
+import torch
+if sys.argv[1] == "keep":
+    keep_freed_memory()
+for _ in range(6):
+    torch.ones(40 << 20, dtype=torch.uint8)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(10):
+    torch.ones(40 << 20, dtype=torch.uint8)
+sys.stdout.write(str(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only glibc has these settings")
+def test_freed_memory_is_used_again_rather_than_mapped_anew() -> None:
+    def faults(mode: str) -> int:
+        command = [sys.executable, "-c", COUNT_PAGE_FAULTS, mode]
+        return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+    usual = faults("usual")
+    if usual < 1000:
+        pytest.skip("this C library keeps freed memory by itself")
+    assert faults("keep") < usual / 2
