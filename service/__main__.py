@@ -9,7 +9,6 @@ import uvicorn
 from pydantic import ValidationError
 from pydantic_settings import CliApp
 
-from models.devices import keep_freed_memory
 from service.app import create_app
 from service.errors import StartupError
 from service.settings import Settings
@@ -51,7 +50,6 @@ def main() -> int:
     logging.basicConfig(
         level=settings.log_level.upper(), format="%(asctime)s %(message)s", datefmt="%H:%M:%S"
     )
-    keep_freed_memory()
     try:
         app = create_app(settings)
     except StartupError as error:
