@@ -146,6 +146,7 @@ def _examine(path: Path, content: bytes | None, name: str) -> tuple[Manifest, di
     state = read_state(path if content is None else content, name=path.name)
     if manifest is None:
         manifest = infer_manifest(state, name=name)
+        manifest = manifest.model_copy(update={"weights": _bare_weights(path, content, state)})
     elif manifest.name != name:
         manifest = manifest.model_copy(update={"name": name})  # a renamed pair, or a run's best
     require_fit(state, manifest, name=path.name)
@@ -170,6 +171,17 @@ def _manifest_of(path: Path, content: bytes | None) -> Manifest | None:
     raise CheckpointError(
         f"{path.name}: sha256 is {digest[:12]}…, its manifest says "
         f"{candidates[0].weights.sha256[:12]}…; the file was changed or only half copied"
+    )
+
+
+def _bare_weights(path: Path, content: bytes | None, state: dict[str, Tensor]) -> WeightsFile:
+    """What a manifest would say of the file: its hash, and the dtype of its largest tensor."""
+    digest = _file_sha256(path) if content is None else hashlib.sha256(content).hexdigest()
+    size = path.stat().st_size if content is None else len(content)
+    largest = max(state.values(), key=lambda tensor: tensor.numel())
+    names = {dtype: name for name, dtype in DTYPES.items()}
+    return WeightsFile(
+        file=path.name, sha256=digest, bytes=size, dtype=names.get(largest.dtype, "float32")
     )
 
 

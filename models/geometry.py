@@ -47,8 +47,14 @@ def segment_logits(logits: Tensor, height: int, width: int) -> Segmentation:
     Works in strips of rows, so memory follows the strip and not the image: K x H x W logits of
     a 100-megapixel image would take gigabytes.
     """
-    num_classes = logits.shape[0]
+    num_classes, source_height, source_width = logits.shape
+    if width > height and num_classes * width > STRIP_ELEMENTS:
+        turned = segment_logits(logits.transpose(1, 2), width, height)  # strips of columns
+        return Segmentation(turned.labels.T.contiguous(), turned.pixels, turned.confidence)
     logits = logits.float().contiguous()  # (K, h, w), one class after the other
+    if width < source_width:  # else a strip of many short rows would first be many long ones
+        size = (source_height, width)
+        logits = F.interpolate(logits[None], size=size, mode="bilinear", align_corners=False)[0]
     labels = torch.empty((height, width), dtype=torch.uint8, device=logits.device)
     pixels = torch.zeros(num_classes, dtype=torch.int64, device=logits.device)
     confidence = torch.zeros(num_classes, dtype=torch.float64, device=logits.device)

@@ -2,6 +2,7 @@
 
 import logging
 import shlex
+import signal
 import sys
 from pathlib import Path
 
@@ -59,6 +60,8 @@ def main() -> int:
         app, host=settings.host, port=settings.port, log_config=None, access_log=False
     )
     server = Server(config)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: None)  # uvicorn raises it once more when it has stopped
     server.run()
     return 0 if server.started else 1
 

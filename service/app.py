@@ -35,7 +35,7 @@ def create_app(settings: Settings) -> FastAPI:
     try:
         engine = Engine(checkpoint, device=settings.device, precision=settings.precision)
     except ModelError as error:
-        raise StartupError(str(error)) from error
+        raise StartupError(f"--device {settings.device}: {error}") from error
     unit_pixels = manifest.input.height * manifest.input.width
     batcher = Batcher(
         engine.run,
@@ -58,7 +58,7 @@ def create_app(settings: Settings) -> FastAPI:
         logger.info("ready: %s (%s)", manifest.name, manifest.architecture)
         yield
         state.ready = False
-        await run_in_threadpool(state.segmenter.close)
+        await state.segmenter.close()
 
     app = FastAPIOffline(
         title="Maskwright",

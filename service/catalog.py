@@ -29,7 +29,7 @@ class Catalog:
         """Every checkpoint by name; the served one stays listed when its file is gone."""
         entries = [self._entry(listed) for listed in self._listed()]
         if all(entry.name != self.active.name for entry in entries):
-            entries.append(_entry(self.active, "active", None, 0))
+            entries.append(self._active_entry(0))
         return sorted(entries, key=lambda entry: entry.name)
 
     def manifest(self, name: str) -> Manifest:
@@ -61,9 +61,13 @@ class Catalog:
             return known
         return stamp, inspect_checkpoint(path, name=name)
 
+    def _active_entry(self, size: int) -> ModelEntry:
+        weights = self.active.weights
+        return _entry(self.active, "active", None, weights.bytes if weights else size)
+
     def _entry(self, listed: ListedCheckpoint) -> ModelEntry:
         if listed.name == self.active.name:
-            return _entry(self.active, "active", None, listed.bytes)
+            return self._active_entry(listed.bytes)
         status = "available" if listed.reason is None else "invalid"
         return _entry(listed.manifest, status, listed.reason, listed.bytes, name=listed.name)
 

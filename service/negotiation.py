@@ -31,7 +31,7 @@ def _media_range(part: str) -> tuple[str, float]:
         key, _, value = parameter.partition("=")
         if key.strip().lower() == "q":
             try:
-                quality = min(max(float(value), 0.0), 1.0)
+                quality = min(max(0.0, float(value)), 1.0)  # in this order NaN counts as 0
             except ValueError:
                 quality = 0.0
     return media_type.lower(), quality

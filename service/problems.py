@@ -8,6 +8,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from service.errors import ServiceError
 
@@ -24,6 +25,7 @@ def add_problem_handlers(app: FastAPI) -> None:
     app.add_exception_handler(ServiceError, _service_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
+    app.add_exception_handler(ClientDisconnect, _gone)
     app.add_exception_handler(Exception, _unexpected)
 
 
@@ -56,6 +58,11 @@ async def _validation_error(request: Request, error: Exception) -> JSONResponse:
     return _respond(request, problem(422, "Invalid request", detail, errors=errors), {})
 
 
+async def _gone(request: Request, error: Exception) -> JSONResponse:
+    """Nobody reads this answer."""
+    return _respond(request, problem(400, "Client disconnected", "the body ended early"), {})
+
+
 async def _unexpected(request: Request, error: Exception) -> JSONResponse:
     """The stack trace belongs into the log, never into the answer."""
     logger.error("unexpected error in %s", request.url.path, exc_info=error)
@@ -65,6 +72,9 @@ async def _unexpected(request: Request, error: Exception) -> JSONResponse:
 
 def _respond(request: Request, content: dict[str, Any], headers: dict[str, str]) -> JSONResponse:
     content["request_id"] = getattr(request.state, "request_id", None)
+    headers = {**headers, "X-Content-Type-Options": "nosniff"}
+    if content["request_id"]:
+        headers["X-Request-ID"] = content["request_id"]
     return JSONResponse(
         content, status_code=content["status"], headers=headers, media_type=MEDIA_TYPE
     )

@@ -52,9 +52,19 @@ class Segmenter:
         self.class_set = manifest.class_set()
         self.batcher = batcher
         self.max_pixels = max_pixels
+        self._running = 0
+        self._idle = asyncio.Event()
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="codec")
 
     async def segment(self, upload: Upload) -> Segmented:
+        self._running += 1
+        try:
+            return await self._segment(upload)
+        finally:
+            self._running -= 1
+            self._idle.set()
+
+    async def _segment(self, upload: Upload) -> Segmented:
         began = time.perf_counter()
         unit = await self._in_thread(lambda: self._prepare(upload))
         decoded = time.perf_counter()
@@ -78,8 +88,12 @@ class Segmenter:
             },
         )
 
-    def close(self) -> None:
-        self.batcher.close()
+    async def close(self) -> None:
+        """Answers what was accepted: the device first, then the encoding of its answers."""
+        await asyncio.to_thread(self.batcher.close)
+        while self._running:
+            self._idle.clear()
+            await self._idle.wait()
         self._threads.shutdown()
 
     def _prepare(self, upload: Upload) -> Unit:

@@ -3,13 +3,14 @@
 from dataclasses import dataclass
 
 from fastapi import Request
-from starlette.datastructures import UploadFile
+from starlette.datastructures import FormData, UploadFile
 from torch import Tensor
 
 from models.errors import PixelsError
 from models.pixels import open_image, rgb_pixels, upright_size
 from service.errors import (
     BadImageError,
+    BadRequestError,
     InvalidRequestError,
     TooLargeError,
     UnsupportedMediaTypeError,
@@ -34,7 +35,7 @@ async def read_upload(request: Request, *, max_bytes: int) -> Upload:
     if not _is_multipart(request):
         upload = Upload(None, await _raw_body(request))
     else:
-        uploads = await _form_files(request, max_files=2)
+        uploads = await _form_files(request)
         if len(uploads) > 1:
             raise InvalidRequestError(
                 f"the field {FIELD!r} was sent {len(uploads)} times; POST several images to "
@@ -51,7 +52,7 @@ async def read_uploads(request: Request, *, max_files: int) -> list[Upload]:
         raise UnsupportedMediaTypeError(
             f"/segment/batch takes multipart/form-data with one or more fields {FIELD!r}"
         )
-    uploads = await _form_files(request, max_files=max_files + 1)
+    uploads = await _form_files(request)
     if len(uploads) > max_files:
         raise TooLargeError(f"more than the limit of {max_files} images in one request")
     return uploads
@@ -97,17 +98,22 @@ async def _raw_body(request: Request) -> bytes:
     return await request.body()
 
 
-async def _form_files(request: Request, *, max_files: int) -> list[Upload]:
-    async with request.form(max_files=max_files, max_fields=32) as form:
-        fields = form.getlist(FIELD)
-        if not fields:
-            present = ", ".join(repr(name) for name in sorted(set(form))) or "no field"
-            raise InvalidRequestError(f"the field {FIELD!r} is missing; the form has {present}")
-        for field in fields:
-            if not isinstance(field, UploadFile):
-                raise InvalidRequestError(f"the field {FIELD!r} is text, not a file")
-        return [
-            Upload(field.filename, await field.read())
-            for field in fields
-            if isinstance(field, UploadFile)
-        ]
+async def _form_files(request: Request) -> list[Upload]:
+    try:
+        async with request.form() as form:
+            return await _files_of(form)
+    except (UnicodeError, LookupError) as error:
+        raise BadRequestError(f"the form cannot be decoded: {error}") from error
+
+
+async def _files_of(form: FormData) -> list[Upload]:
+    fields = form.getlist(FIELD)
+    if not fields:
+        present = ", ".join(repr(name) for name in sorted(set(form))[:10]) or "no field"
+        raise InvalidRequestError(f"the field {FIELD!r} is missing; the form has {present}")
+    uploads = []
+    for field in fields:
+        if not isinstance(field, UploadFile):
+            raise InvalidRequestError(f"the field {FIELD!r} is text, not a file")
+        uploads.append(Upload(field.filename, await field.read()))
+    return uploads

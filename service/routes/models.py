@@ -18,7 +18,7 @@ async def list_models(state: AppState) -> ModelList:
     return ModelList(active=state.catalog.active.name, models=entries)
 
 
-@router.get("/models/{name}", responses={404: ERRORS[404]})
+@router.get("/models/{name}", responses={404: ERRORS[404], 422: ERRORS[422]})
 async def model_manifest(name: str, state: AppState) -> Manifest:
     """The manifest: architecture, classes, input, metrics, training, and the weights' hash."""
     return await run_in_threadpool(state.catalog.manifest, name)

@@ -19,7 +19,7 @@ Accept = Annotated[str | None, Header(description="application/json or image/png
 
 _PROBLEM = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
 ERRORS: dict[int | str, dict[str, Any]] = {
-    status: {"description": text, "content": _PROBLEM, "model": Problem}
+    status: {"description": text, "content": _PROBLEM}
     for status, text in (
         (400, "not an image, or a broken one"),
         (404, "unknown model"),

@@ -1,0 +1,88 @@
+"""Apps under test, and what every refusal looks like."""
+
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+from fastapi import FastAPI
+
+from service.settings import Settings
+from tests.service.colours import encoded, plain
+
+ROOT = Path(__file__).resolve().parents[2]
+GOOD = encoded(plain(1, 12, 10))
+# what an answer must not tell about the machine it comes from
+LEAKS = ("Traceback", "site-packages", str(ROOT), str(Path.home()), tempfile.gettempdir())
+
+
+def settings_for(folder: Path, **changes: Any) -> Settings:
+    """Exact arithmetic, two threads; everything else as delivered."""
+    given = {"model": "colours", "device": "cpu", "precision": "float32", "threads": 2, **changes}
+    return Settings(checkpoints=folder, **given)
+
+
+class Client:
+    """Blocking requests to a started app; its event loop runs in a thread of its own."""
+
+    def __init__(self, portal: BlockingPortal, client: httpx.AsyncClient) -> None:
+        self._portal = portal
+        self._client = client
+
+    def request(self, method: str, url: str, **options: Any) -> httpx.Response:
+        return self._portal.call(lambda: self._client.request(method, url, **options))
+
+    def get(self, url: str, **options: Any) -> httpx.Response:
+        return self.request("GET", url, **options)
+
+    def post(self, url: str, **options: Any) -> httpx.Response:
+        return self.request("POST", url, **options)
+
+
+@asynccontextmanager
+async def async_client_for(
+    app: FastAPI, *, raise_errors: bool = False
+) -> AsyncIterator[httpx.AsyncClient]:
+    """A started app; with `raise_errors` an unexpected error is raised rather than answered."""
+    transport = httpx.ASGITransport(app, raise_app_exceptions=raise_errors)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://test", timeout=60) as client,
+    ):
+        yield client
+
+
+@contextmanager
+def client_for(app: FastAPI, *, raise_errors: bool = False) -> Iterator[Client]:
+    """`async_client_for` for tests that send one request at a time."""
+    with (
+        start_blocking_portal() as portal,
+        portal.wrap_async_context_manager(
+            async_client_for(app, raise_errors=raise_errors)
+        ) as client,
+    ):
+        yield Client(portal, client)
+
+
+def assert_problem(response: httpx.Response, status: int, *named: str) -> dict[str, Any]:
+    """RFC 9457 with a request id; the detail names what is wrong and nothing about the host."""
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    problem: dict[str, Any] = response.json()
+    assert problem["type"] == "about:blank"
+    assert problem["status"] == status
+    assert problem["title"]
+    assert problem["request_id"] == response.headers["x-request-id"]
+    for word in named:
+        assert word in problem["detail"]
+    assert not [leak for leak in LEAKS if leak in response.text]
+    return problem
+
+
+def assert_still_serves(client: Client) -> None:
+    response = client.post("/segment", content=GOOD)
+    assert response.status_code == 200, response.text
+    assert [entry["name"] for entry in response.json()["classes"]] == ["red"]

@@ -1,0 +1,94 @@
+"""Settings: command line, environment, limits."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+from pydantic_settings import CliApp
+
+from service.settings import Settings
+
+VALUES = {
+    "checkpoints": "some/folder",
+    "model": "best",
+    "host": "0.0.0.0",
+    "port": "9001",
+    "device": "cuda:1",
+    "precision": "bfloat16",
+    "max_upload_bytes": "11",
+    "max_pixels": "12",
+    "max_batch_files": "13",
+    "max_batch_bytes": "14",
+    "max_queue": "15",
+    "batch_pixels": "16",
+    "threads": "17",
+    "log_level": "debug",
+}
+
+
+def as_text(settings: Settings) -> dict[str, str]:
+    return {name: str(value) for name, value in settings.model_dump().items()}
+
+
+def test_every_setting_is_tested_here() -> None:
+    assert set(VALUES) == set(Settings.model_fields)
+
+
+def test_every_setting_is_an_option() -> None:
+    arguments = [
+        part for name, value in VALUES.items() for part in (f"--{name.replace('_', '-')}", value)
+    ]
+    assert as_text(CliApp.run(Settings, cli_args=arguments)) == VALUES
+
+
+def test_every_setting_is_an_environment_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in VALUES.items():
+        monkeypatch.setenv(f"SERVICE_{name.upper()}", value)
+    assert as_text(CliApp.run(Settings, cli_args=[])) == VALUES
+
+
+def test_the_command_line_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SERVICE_PORT", "9001")
+    assert CliApp.run(Settings, cli_args=["--port", "9002"]).port == 9002
+
+
+def test_the_defaults_listen_locally_and_bound_everything() -> None:
+    settings = CliApp.run(Settings, cli_args=[])
+    assert settings.host == "127.0.0.1"
+    assert settings.checkpoints == Path("checkpoints")
+    assert settings.model is None
+    assert settings.max_upload_bytes == 20 * 2**20
+    assert settings.max_batch_bytes >= settings.max_upload_bytes
+    assert settings.threads >= 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("port", 65536),
+        ("port", -1),
+        ("port", "http"),
+        ("precision", "float16"),
+        ("max_upload_bytes", 0),
+        ("max_pixels", 0),
+        ("max_batch_files", 0),
+        ("max_queue", 0),
+        ("batch_pixels", 0),
+        ("threads", 0),
+        ("log_level", "loud"),
+    ],
+)
+def test_a_value_out_of_range_is_refused_by_name(name: str, value: object) -> None:
+    with pytest.raises(ValidationError) as caught:
+        Settings.model_validate({name: value})
+    assert caught.value.errors()[0]["loc"] == (name,)
+
+
+def test_an_unknown_setting_is_refused() -> None:
+    with pytest.raises(ValidationError, match="colour"):
+        Settings.model_validate({"colour": "red"})
+
+
+def test_settings_cannot_be_changed_afterwards() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        CliApp.run(Settings, cli_args=[]).port = 1
