@@ -25,7 +25,7 @@ Border = Annotated[
     typer.Option(help="VOC's border: 'class' makes it the 22nd class, 'ignore' leaves it out"),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps")]
-Limit = Annotated[int | None, typer.Option(help="use only the first N images of each split")]
+Limit = Annotated[int | None, typer.Option(min=1, help="use only the first N images of each split")]
 
 
 @app.command()
@@ -134,7 +134,7 @@ def evaluate(
     samples: Annotated[
         Path | None, typer.Option(help="draw image | label | result of each image into this folder")
     ] = None,
-    batch_size: int = 8,
+    batch_size: Annotated[int, typer.Option(min=1)] = 8,
     device: Device = "auto",
     limit: Limit = None,
 ) -> None:

@@ -21,7 +21,13 @@ from trainer.audit import (
 from trainer.config import FitConfig
 from trainer.dataset import VocFolder
 from trainer.errors import DatasetError
-from trainer.evaluate import Evaluation, class_ids, evaluate_network, require_same_classes
+from trainer.evaluate import (
+    Evaluation,
+    class_ids,
+    evaluate_network,
+    none_if_nan,
+    require_same_classes,
+)
 from trainer.interrupt import Interrupt
 from trainer.loop import Precision
 from trainer.predict import image_files, predict_folder
@@ -86,7 +92,7 @@ def evaluate(
     if chosen is not None:
         figures["mean_iou_of"] = {
             "classes": [folder.class_set.names[i] for i in chosen],
-            "mean_iou": evaluation.matrix.mean_iou(chosen),
+            "mean_iou": none_if_nan(evaluation.matrix.mean_iou(chosen)),
         }
     if json_path is not None:
         write_bytes(json_path, json.dumps(figures, indent=1).encode())
@@ -95,7 +101,7 @@ def evaluate(
 
 def check(data: Path, splits: list[str] | None, *, border: str | None, limit: int | None) -> bool:
     """Shows the audit and returns whether `fit` could train on the folder."""
-    console = Console()
+    console = Console(markup=False)
     folder = VocFolder.open(data, border=border)
     names = splits or available_splits(data)
     if not names:
@@ -144,7 +150,7 @@ def _border_of(num_classes: int, data: Path) -> str | None:
 
 
 def _show_evaluation(evaluation: Evaluation, folder: VocFolder, chosen: list[int] | None) -> None:
-    console = Console()
+    console = Console(markup=False)
     matrix = evaluation.matrix
     table = Table("class", "IoU", "labelled pixels", "predicted pixels")
     iou = matrix.per_class_iou().tolist()

@@ -75,7 +75,8 @@ class FitConfig:
             ("warmup-steps", self.recipe.warmup_steps, 0, 1 << 62),
             ("weight-decay", self.recipe.weight_decay, 0, 10),
             ("lr", self.recipe.lr, 1e-12, 100),
-            ("encoder-lr", self.recipe.encoder_lr or self.recipe.lr, 1e-12, 100),
+            ("encoder-lr", _or(self.recipe.encoder_lr, self.recipe.lr), 1e-12, 100),
+            ("seed", self.seed, -(1 << 63), (1 << 63) - 1),
         ):
             if not low <= value <= high:
                 raise ConfigError(f"--{name} {value}: must lie in {low}..{high}")
@@ -95,6 +96,10 @@ class FitConfig:
             for name, value in now.items()
             if name not in free and then.get(name) != value
         ]
+
+
+def _or(value: float | None, default: float) -> float:
+    return default if value is None else value
 
 
 def _flat(config: dict[str, Any]) -> dict[str, Any]:

@@ -48,7 +48,7 @@ class VocFolder:
         """The image ids of a split, in the file's order."""
         path = self.root / "ImageSets" / "Segmentation" / f"{name}.txt"
         try:
-            lines = path.read_text(encoding="utf-8").splitlines()
+            lines = path.read_text(encoding="utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             others = ", ".join(sorted(p.stem for p in path.parent.glob("*.txt"))) or "none"
             raise DatasetError(f"{path}: no such split; there are: {others}") from error
@@ -65,7 +65,7 @@ class VocFolder:
         return ids
 
     def image_path(self, image_id: str) -> Path:
-        for suffix in IMAGE_SUFFIXES:
+        for suffix in (*IMAGE_SUFFIXES, *(suffix.upper() for suffix in IMAGE_SUFFIXES)):
             path = self.root / "JPEGImages" / f"{image_id}{suffix}"
             if path.exists():
                 return path
@@ -78,7 +78,8 @@ class VocFolder:
         """uint8 (3, H, W), upright."""
         path = self.image_path(image_id)
         try:
-            return rgb_pixels(open_image(path))
+            with open_image(path) as image:
+                return rgb_pixels(image)
         except ModelError as error:
             raise DatasetError(f"{path}: {error}") from error
 
@@ -158,7 +159,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
         self.skip = skip
 
     def __len__(self) -> int:
-        return self.size - self.skip
+        return max(0, self.size - self.skip)  # a last batch may be smaller than what was skipped
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         generator = torch.Generator().manual_seed(hash((self.seed, self.epoch)) & (2**63 - 1))

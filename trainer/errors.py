@@ -10,6 +10,12 @@ TrainerError
 class TrainerError(Exception):
     """Base of everything `trainer` raises on purpose; shown to the user as one line."""
 
+    def __str__(self) -> str:
+        """A DataLoader's worker process hands its traceback on as the message; its last line is
+        the error."""
+        text = super().__str__()
+        return text.splitlines()[-1].partition(": ")[2] if text.startswith("Caught ") else text
+
 
 class ConfigError(TrainerError):
     """An option's value cannot work; the message names both."""

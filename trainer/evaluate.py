@@ -30,13 +30,13 @@ class Evaluation:
             dataset=folder.root.name,
             split=split,
             images=self.images,
-            pixel_accuracy=_none_if_nan(self.matrix.pixel_accuracy()),
-            mean_iou=_none_if_nan(self.matrix.mean_iou()),
+            pixel_accuracy=none_if_nan(self.matrix.pixel_accuracy()),
+            mean_iou=none_if_nan(self.matrix.mean_iou()),
             per_class_iou={
-                entry.name: _none_if_nan(value)
+                entry.name: none_if_nan(value)
                 for entry, value in zip(folder.class_set.classes, iou, strict=True)
             },
-            loss=_none_if_nan(self.loss),
+            loss=none_if_nan(self.loss),
         )
 
 
@@ -116,5 +116,5 @@ def _keep_sizes(
     return torch.stack(pixels), torch.stack(small), list(labels), list(names)
 
 
-def _none_if_nan(value: float) -> float | None:
+def none_if_nan(value: float) -> float | None:
     return None if value != value else value

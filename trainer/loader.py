@@ -18,6 +18,7 @@ def training_loader(
     *,
     epoch: int,
     skip: int,
+    pin_memory: bool,
 ) -> DataLoader[Sample]:
     """What is left of an epoch after its first `skip` images: uint8 (N, 3, h, w), (N, h, w)."""
     transform: TrainingTransform = PlainResize(spec.height, spec.width)
@@ -29,7 +30,7 @@ def training_loader(
         batch_size=config.batch_size,
         sampler=EpochSampler(len(ids), epoch=epoch, seed=config.seed, skip=skip),
         num_workers=loader_processes(config),
-        pin_memory=config.device.startswith("cuda"),
+        pin_memory=pin_memory,
     )
 
 

@@ -11,10 +11,11 @@ from torch import Tensor
 from models.classes import VOC_BORDER_COLOR, ClassSet
 from trainer.errors import DatasetError
 
-UNKNOWN = 254  # never an id that a caller sees: unknown values raise
+UNKNOWN = -1  # wider than an id: all 256 of those can mean something
 MAX_LISTED_VALUES = 5
 
 Labels = NDArray[np.uint8]
+Ids = NDArray[np.int16]  # labels, or UNKNOWN
 
 
 def read_mask(path: Path, class_set: ClassSet, *, border_id: int | None = None) -> Tensor:
@@ -90,17 +91,17 @@ def _colors_to_ids(rgb: NDArray[np.uint8], class_set: ClassSet, path: Path) -> L
         path,
         "not a class colour",
     )
-    return labels
+    return labels.astype(np.uint8)
 
 
-def _lookup(packed: NDArray[np.int64], class_set: ClassSet) -> Labels:
+def _lookup(packed: NDArray[np.int64], class_set: ClassSet) -> Ids:
     table = {(c.color[0] << 16) | (c.color[1] << 8) | c.color[2]: c.id for c in class_set.classes}
     red, green, blue = VOC_BORDER_COLOR
     table.setdefault((red << 16) | (green << 8) | blue, class_set.ignore_index)
     codes = np.array(sorted(table))
-    ids = np.array([table[code] for code in sorted(table)], dtype=np.uint8)
+    ids = np.array([table[code] for code in sorted(table)], dtype=np.int16)
     position = np.searchsorted(codes, packed).clip(max=len(codes) - 1)
-    return np.where(codes[position] == packed, ids[position], np.uint8(UNKNOWN))
+    return np.where(codes[position] == packed, ids[position], np.int16(UNKNOWN))
 
 
 def _packed(rgb: NDArray[np.uint8] | NDArray[np.int64]) -> NDArray[np.int64]:

@@ -39,6 +39,8 @@ def predict_folder(
     are still done.
     """
     _require_different_stems(files)
+    if out.resolve() in {path.resolve().parent for path in files}:
+        raise DatasetError(f"--out {out}: is the folder of the images, which masks would overwrite")
     precision = Precision(choose_device(device))
     spec = checkpoint.manifest.input
     class_set = checkpoint.manifest.class_set()
@@ -47,7 +49,8 @@ def predict_folder(
     failed = 0
     for path in files:
         try:
-            pixels = rgb_pixels(open_image(path))
+            with open_image(path) as image:
+                pixels = rgb_pixels(image)
         except ModelError as error:
             failed += 1
             on_image(path, str(error))

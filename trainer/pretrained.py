@@ -25,7 +25,8 @@ def load_encoder_weights(network: SegmentationNetwork, source: str) -> Path:
     try:
         network.load_encoder(state)
     except RuntimeError as error:
-        raise ConfigError(f"--encoder-weights {path}: {error}") from error
+        reason = "; ".join(line.strip() for line in str(error).splitlines()[:4])
+        raise ConfigError(f"--encoder-weights {path}: {reason}") from error
     return path
 
 

@@ -57,6 +57,10 @@ class Run:
             num_classes=len(self.folder.class_set),
             base_channels=config.base_channels,
         )
+        if config.image_size <= network.stride:  # one pixel inside: batch norm needs two values
+            raise ConfigError(
+                f"--image-size {config.image_size}: {config.arch} needs more than {network.stride}"
+            )
         self.spec = InputSpec(
             height=config.image_size,
             width=config.image_size,
@@ -130,6 +134,11 @@ class Run:
         differences = self.config.differences(json.loads(state["config"]))
         if differences:
             raise ConfigError("--resume: the run was started otherwise: " + "; ".join(differences))
+        if state["fingerprint"] != self.fingerprint:
+            raise ConfigError(
+                f"--resume: --data {self.config.data} is not what the run was started on: the ids, "
+                f"classes or masks of {self.config.train_split} were changed"
+            )
         self.progress = restore(state, self.network, self.optimizer)
         logger.info(
             "resuming in epoch %d after %d batches", self.progress.epoch, self.progress.batches
@@ -146,7 +155,13 @@ class Run:
         train_epoch(
             self.network,
             training_loader(
-                config, self.folder, self.train_ids, self.spec, epoch=progress.epoch, skip=skip
+                config,
+                self.folder,
+                self.train_ids,
+                self.spec,
+                epoch=progress.epoch,
+                skip=skip,
+                pin_memory=self.precision.device.type == "cuda",
             ),
             self.optimizer,
             self.spec,
@@ -242,7 +257,7 @@ class Run:
             self.reporter.advance(1)
             if image_id in pictured:
                 image = self.folder.read_image(image_id)
-                path = folder / f"{image_id}.png"
+                path = folder / f"{image_id.replace(':', '-')}.png"
                 save_comparison(path, image, labels, result, self.folder.class_set)
 
         return evaluate_network(
@@ -274,5 +289,10 @@ class Run:
 
     def _save_state(self) -> None:
         save_state(
-            self.state_path, self.network, self.optimizer, self.progress, self.config.to_json()
+            self.state_path,
+            self.network,
+            self.optimizer,
+            self.progress,
+            self.config.to_json(),
+            self.fingerprint,
         )

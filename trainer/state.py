@@ -13,6 +13,8 @@ from trainer.errors import ConfigError
 from trainer.history import EpochRecord
 from trainer.loop import RunningTotals
 
+STATE_KEYS = {"network", "optimizer", "progress", "config", "random", "fingerprint"}
+
 
 @dataclass
 class Progress:
@@ -29,7 +31,12 @@ class Progress:
 
 
 def save_state(
-    path: Path, network: nn.Module, optimizer: Optimizer, progress: Progress, config: str
+    path: Path,
+    network: nn.Module,
+    optimizer: Optimizer,
+    progress: Progress,
+    config: str,
+    fingerprint: str = "",
 ) -> None:
     """Atomic: a kill during the save leaves the state saved before."""
     state = {
@@ -37,6 +44,7 @@ def save_state(
         "optimizer": optimizer.state_dict(),
         "progress": asdict(progress),
         "config": config,
+        "fingerprint": fingerprint,
         "random": torch.get_rng_state(),
     }
     write_atomically(path, lambda stream: torch.save(state, stream))
@@ -49,7 +57,10 @@ def load_state(path: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise ConfigError(f"--resume: there is no {path}; start without --resume") from error
     except Exception as error:  # a damaged archive raises anything
-        raise ConfigError(f"--resume: {path} cannot be read ({error})") from error
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ConfigError(f"--resume: {path} cannot be read ({reason})") from error
+    if not isinstance(state, dict) or not state.keys() >= STATE_KEYS:
+        raise ConfigError(f"--resume: {path} is not the state of a run")
     return state
 
 

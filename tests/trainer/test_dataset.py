@@ -1,0 +1,305 @@
+"""The dataset folder, training samples and their order."""
+
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from models.geometry import normalise, resize_pixels
+from models.manifest import InputSpec
+from models.pixels import open_image, rgb_pixels
+from tests.trainer.datasets import (
+    THREE_CLASSES,
+    empty_dataset,
+    noise,
+    quarters,
+    three_class_dataset,
+    write_classes,
+    write_image,
+    write_mask,
+    write_split,
+)
+from trainer.augment import PlainResize, ScaleCropFlip
+from trainer.dataset import EpochSampler, EvaluationSet, TrainingSet, VocFolder
+from trainer.errors import DatasetError
+from trainer.loop import to_device
+
+SPEC = InputSpec(
+    height=32, width=48, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), stride=16
+)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return three_class_dataset(tmp_path / "data", count=6)
+
+
+# --- the folder -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("part", ["JPEGImages", "SegmentationClass", "ImageSets/Segmentation"])
+def test_a_missing_part_is_named(part: str, root: Path) -> None:
+    (root / part).rename(root / "elsewhere")
+    with pytest.raises(DatasetError, match=f"{part}: no such folder"):
+        VocFolder.open(root)
+
+
+def test_a_missing_split_lists_those_there_are(root: Path) -> None:
+    with pytest.raises(DatasetError, match=r"test\.txt: no such split; there are: train, val"):
+        VocFolder.open(root).split("test")
+
+
+@pytest.mark.parametrize("content", ["", "\n  \n\n"])
+def test_an_empty_split_is_refused(content: str, root: Path) -> None:
+    (root / "ImageSets/Segmentation/train.txt").write_text(content)
+    with pytest.raises(DatasetError, match=r"train\.txt: the split is empty"):
+        VocFolder.open(root).split("train")
+
+
+def test_an_id_listed_twice_is_named(root: Path) -> None:
+    write_split(root, "train", ["a", "b", "a"])
+    with pytest.raises(DatasetError, match=r"train\.txt: image 'a' is listed twice"):
+        VocFolder.open(root).split("train")
+
+
+@pytest.mark.parametrize("image_id", ["../a", "sub/a", "/etc/passwd", "a/"])
+def test_an_id_with_a_path_in_it_is_refused(image_id: str, root: Path) -> None:
+    write_split(root, "train", ["b", image_id])
+    with pytest.raises(DatasetError, match="is not a plain image id"):
+        VocFolder.open(root).split("train")
+
+
+def test_a_split_keeps_the_files_order_and_takes_the_first_word(root: Path) -> None:
+    path = root / "ImageSets/Segmentation/train.txt"
+    path.write_text("c 1\n\na -1\n  b\n")
+    assert VocFolder.open(root).split("train") == ["c", "a", "b"]
+
+
+def test_classes_come_from_classes_json(root: Path) -> None:
+    folder = VocFolder.open(root)
+    assert folder.class_set == THREE_CLASSES
+    assert folder.border_id is None
+    assert sorted(set(folder.read_labels("a").flatten().tolist())) == [0, 1, 2, 255]
+
+
+@pytest.mark.parametrize(("border", "count"), [(None, 22), ("class", 22), ("ignore", 21)])
+def test_without_classes_json_the_classes_are_vocs(
+    border: str | None, count: int, tmp_path: Path
+) -> None:
+    root = empty_dataset(tmp_path / "data")
+    write_mask(root, "a", quarters(4, 4))
+    folder = VocFolder.open(root, border=border)
+    assert len(folder.class_set) == count
+    expected = 21 if count == 22 else 255
+    assert int(folder.read_labels("a")[-1, -1]) == expected
+
+
+def test_a_border_class_beside_classes_json_is_refused(root: Path) -> None:
+    with pytest.raises(DatasetError, match=r"classes\.json: --border class"):
+        VocFolder.open(root, border="class")
+
+
+def test_ignoring_the_border_is_what_classes_json_means_anyway(root: Path) -> None:
+    assert VocFolder.open(root, border="ignore") == VocFolder.open(root)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp"])
+def test_images_of_every_format_are_found(suffix: str, root: Path) -> None:
+    flat = np.full((20, 24, 3), 90, dtype=np.uint8)
+    write_image(root, "new", flat, suffix=suffix)
+    image = VocFolder.open(root).read_image("new")
+    assert image.shape == (3, 20, 24)
+    assert (image.int() - 90).abs().max() <= 2
+
+
+def test_a_missing_image_is_named(root: Path) -> None:
+    (root / "JPEGImages/a.png").unlink()
+    with pytest.raises(DatasetError, match=r"JPEGImages/a\.\*: the image is missing"):
+        VocFolder.open(root).read_pair("a")
+
+
+def test_a_missing_mask_is_named(root: Path) -> None:
+    (root / "SegmentationClass/a.png").unlink()
+    with pytest.raises(DatasetError, match=r"SegmentationClass/a\.png: the mask is missing"):
+        VocFolder.open(root).read_pair("a")
+
+
+def test_a_mask_of_another_size_than_its_image_gives_both_sizes(root: Path) -> None:
+    write_mask(root, "a", quarters(24, 20))
+    with pytest.raises(DatasetError, match=r"a\.png: the mask is 20x24, its image 24x20"):
+        VocFolder.open(root).read_pair("a")
+
+
+def test_a_broken_jpeg_is_named(root: Path) -> None:
+    (root / "JPEGImages/a.png").unlink()
+    path = write_image(root, "a", noise(20, 24), suffix=".jpg")
+    path.write_bytes(path.read_bytes()[:400])
+    with pytest.raises(DatasetError, match=r"JPEGImages/a\.jpg"):
+        VocFolder.open(root).read_pair("a")
+
+
+def test_an_image_turned_by_exif_fits_its_upright_mask(root: Path) -> None:
+    (root / "JPEGImages/a.png").unlink()
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned: width and height change places
+    path = root / "JPEGImages/a.jpg"
+    Image.fromarray(noise(24, 20)).save(path, exif=exif)
+    folder = VocFolder.open(root)
+    assert folder.image_size("a") == (20, 24)
+    image, labels = folder.read_pair("a")
+    assert image.shape[-2:] == labels.shape == (20, 24)
+
+
+def test_one_mask_pixel_changes_the_fingerprint(root: Path) -> None:
+    folder = VocFolder.open(root)
+    before = folder.fingerprint(["a", "b"])
+    assert folder.fingerprint(["a", "b"]) == before
+    ids = quarters(20, 24)
+    ids[0, 0] = 1
+    write_mask(root, "b", ids)
+    assert folder.fingerprint(["a", "b"]) != before
+
+
+def test_ids_order_and_classes_change_the_fingerprint(root: Path, tmp_path: Path) -> None:
+    folder = VocFolder.open(root)
+    prints = {folder.fingerprint(ids) for ids in (["a", "b"], ["b", "a"], ["a"], ["a", "c"])}
+    copy = three_class_dataset(tmp_path / "copy", count=6)
+    assert VocFolder.open(copy).fingerprint(["a", "b"]) in prints
+    write_classes(copy, type(THREE_CLASSES)(THREE_CLASSES.classes[:2]))
+    prints.add(VocFolder.open(copy).fingerprint(["a", "b"]))
+    assert len(prints) == 5
+
+
+def test_the_fingerprint_names_a_missing_mask(root: Path) -> None:
+    (root / "SegmentationClass/b.png").unlink()
+    with pytest.raises(DatasetError, match=r"SegmentationClass/b\.png: the mask is missing"):
+        VocFolder.open(root).fingerprint(["a", "b"])
+
+
+# --- training samples -------------------------------------------------------------------------
+
+
+def augmented(root: Path, *, seed: int = 7) -> TrainingSet:
+    folder = VocFolder.open(root)
+    transform = ScaleCropFlip(32, 48, ignore_index=255)
+    return TrainingSet(folder, folder.split("train"), transform, seed=seed)
+
+
+def same(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> bool:
+    return torch.equal(first[0], second[0]) and torch.equal(first[1], second[1])
+
+
+def test_a_sample_does_not_depend_on_what_was_drawn_before(root: Path) -> None:
+    samples = augmented(root)
+    first = samples[(3, 1)]
+    torch.manual_seed(99)
+    torch.rand(17)
+    _ = samples[(3, 0)], samples[(1, 4)]
+    assert same(first, samples[(3, 1)])
+    assert same(first, augmented(root)[(3, 1)])
+
+
+def test_samples_differ_between_epochs_seeds_and_images(root: Path) -> None:
+    samples = augmented(root)
+    assert not same(samples[(1, 1)], samples[(2, 1)])
+    assert not same(samples[(1, 1)], augmented(root, seed=8)[(1, 1)])
+    assert not same(samples[(1, 1)], samples[(1, 2)])
+
+
+def test_a_sample_leaves_the_global_random_states_alone(root: Path) -> None:
+    torch_state, numpy_state, python_state = (
+        torch.get_rng_state(),
+        np.random.get_state(legacy=False),
+        random.getstate(),
+    )
+    _ = augmented(root)[(1, 1)]
+    assert torch.equal(torch.get_rng_state(), torch_state)
+    assert str(np.random.get_state(legacy=False)) == str(numpy_state)
+    assert random.getstate() == python_state
+
+
+def test_worker_processes_make_the_same_batches(root: Path) -> None:
+    def batches(workers: int) -> list[tuple[Tensor, Tensor]]:
+        samples = augmented(root)
+        sampler = EpochSampler(len(samples), epoch=2, seed=7)
+        loader = DataLoader(samples, batch_size=2, sampler=sampler, num_workers=workers)
+        return [(pixels, labels) for pixels, labels in loader]
+
+    alone, shared = batches(0), batches(2)
+    assert len(alone) == len(shared) == 3
+    assert all(same(a, b) for a, b in zip(alone, shared, strict=True))
+
+
+def test_the_training_set_is_as_long_as_its_ids(root: Path) -> None:
+    assert len(augmented(root)) == 5
+
+
+# --- the order --------------------------------------------------------------------------------
+
+
+def test_an_epoch_shows_every_image_once() -> None:
+    keys = list(EpochSampler(50, epoch=4, seed=0))
+    assert {epoch for epoch, _ in keys} == {4}
+    assert sorted(index for _, index in keys) == list(range(50))
+
+
+def test_the_order_follows_from_epoch_and_seed() -> None:
+    def order(epoch: int, seed: int) -> list[int]:
+        torch.rand(3)  # other random numbers change nothing
+        return [index for _, index in EpochSampler(50, epoch=epoch, seed=seed)]
+
+    assert order(1, 0) == order(1, 0)
+    orders = [order(1, 0), order(2, 0), order(1, 1), list(range(50))]
+    assert len({tuple(o) for o in orders}) == 4
+
+
+@pytest.mark.parametrize("skip", [1, 20, 49])
+def test_skipping_goes_on_exactly_where_the_epoch_stopped(skip: int) -> None:
+    whole = list(EpochSampler(50, epoch=3, seed=5))
+    rest = EpochSampler(50, epoch=3, seed=5, skip=skip)
+    assert list(rest) == whole[skip:]
+    assert len(rest) == 50 - skip
+
+
+@pytest.mark.parametrize("skip", [5, 6])
+def test_nothing_is_left_after_the_last_batch_even_a_partial_one(skip: int) -> None:
+    rest = EpochSampler(5, epoch=1, seed=0, skip=skip)  # 3 batches of 2 skip 6 of 5
+    assert list(rest) == []
+    assert len(rest) == 0
+
+
+# --- the same preparation as in serving -------------------------------------------------------
+
+
+def serving_tensor(path: Path) -> Tensor:
+    """What a service makes of the file's bytes: float32 (3, h, w)."""
+    pixels = rgb_pixels(open_image(path.read_bytes()))
+    return normalise(resize_pixels(pixels, SPEC.height, SPEC.width), SPEC)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+def test_training_and_evaluation_tensors_are_those_of_serving(suffix: str, tmp_path: Path) -> None:
+    root = three_class_dataset(tmp_path / "data", height=61, width=75)
+    (root / "JPEGImages/b.png").unlink()
+    path = write_image(root, "b", noise(61, 75, seed=3), suffix=suffix)
+    folder = VocFolder.open(root)
+    trained, _ = TrainingSet(folder, ["a", "b"], PlainResize(32, 48), seed=0)[(1, 1)]
+    evaluated = EvaluationSet(folder, ["a", "b"], SPEC)[1][0]
+    device = torch.device("cpu")
+    expected = serving_tensor(path)
+    assert torch.equal(to_device(trained[None], SPEC, device)[0], expected)
+    assert torch.equal(to_device(evaluated[None], SPEC, device)[0], expected)
+
+
+def test_evaluation_keeps_the_labels_at_their_own_size(root: Path) -> None:
+    folder = VocFolder.open(root)
+    pixels, small, labels, name = EvaluationSet(folder, folder.split("val"), SPEC)[0]
+    assert pixels.shape == (3, 32, 48)
+    assert small.shape == (32, 48)
+    assert torch.equal(labels, torch.from_numpy(quarters(20, 24)))
+    assert name == "f"
