@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 EXTRAS := service,trainer,pretrained,dev
-MODEL ?= voc
+MODEL ?= $(or $(SERVICE_MODEL),voc)
 # any of these that is Python 3.11 or newer
 PYTHON ?= $(firstword $(foreach p,python3 python3.14 python3.13 python3.12 python3.11,\
 	$(shell $(p) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(p))))
@@ -27,8 +27,9 @@ $(STAMP): pyproject.toml requirements.lock
 serve: $(STAMP) ## serve the carried checkpoint on http://127.0.0.1:8000
 	$(BIN)/python -m service --model $(MODEL)
 
+# two processes of one thread each: two threads in one process mostly wait for each other
 test: lint types ## lint, type check and test
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

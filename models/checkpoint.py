@@ -18,7 +18,7 @@ from models.atomic import publish, stage
 from models.errors import CheckpointError, ModelError
 from models.manifest import Dtype, Manifest, WeightsFile, read_manifest
 from models.network import SegmentationNetwork
-from models.weights import infer_manifest, read_state, require_fit
+from models.weights import infer_manifest, read_state, require_finite, require_fit
 
 DTYPES: dict[Dtype, torch.dtype] = {
     "float32": torch.float32,
@@ -150,6 +150,7 @@ def _examine(path: Path, content: bytes | None, name: str) -> tuple[Manifest, di
     elif manifest.name != name:
         manifest = manifest.model_copy(update={"name": name})  # a renamed pair, or a run's best
     require_fit(state, manifest, name=path.name)
+    require_finite(state, name=path.name)
     return manifest, state
 
 

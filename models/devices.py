@@ -39,6 +39,11 @@ def has_fast_bf16(device: torch.device) -> bool:
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
+def use_bf16(device: torch.device, precision: str) -> bool:
+    """What `precision` asks for; bfloat16 for "auto" where the hardware has it."""
+    return precision == "bfloat16" or (precision == "auto" and has_fast_bf16(device))
+
+
 def keep_freed_memory() -> None:
     """Tells glibc to reuse large freed blocks instead of returning them to the kernel.
 

@@ -20,6 +20,10 @@ def resize_pixels(pixels: Tensor, height: int, width: int) -> Tensor:
     """uint8 (3, H, W) -> uint8 (3, height, width), bilinear with antialiasing."""
     if pixels.shape[-2:] == (height, width):
         return pixels
+    if pixels.shape[-2] > height and pixels.shape[-1] < width:
+        # rows first: widening comes first otherwise, and a column of a million pixels would be
+        # held at a million times the width
+        pixels = T.resize(pixels, [height, pixels.shape[-1]], antialias=True)
     resized: Tensor = T.resize(pixels, [height, width], antialias=True)
     return resized
 
@@ -29,6 +33,13 @@ def normalise(pixels: Tensor, spec: InputSpec) -> Tensor:
     mean = torch.tensor(spec.mean, device=pixels.device).view(-1, 1, 1) * 255
     std = torch.tensor(spec.std, device=pixels.device).view(-1, 1, 1) * 255
     return (pixels.float() - mean) / std
+
+
+def network_input(pixels: Tensor, spec: InputSpec, device: torch.device) -> Tensor:
+    """uint8 (N, C, h, w) anywhere -> normalised float32 on the device, channels last, the layout
+    in which convolutions run fastest."""
+    images = normalise(pixels.to(device, non_blocking=True), spec)
+    return images.contiguous(memory_format=torch.channels_last)
 
 
 @dataclass(frozen=True)

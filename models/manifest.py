@@ -31,8 +31,8 @@ class InputSpec(_Part):
     mode: Literal["resize", "tile"] = "resize"
     height: Annotated[int, Field(ge=8, le=4096)] = 256
     width: Annotated[int, Field(ge=8, le=4096)] = 256
-    mean: tuple[float, ...]
-    std: tuple[Annotated[float, Field(gt=0)], ...]
+    mean: tuple[Annotated[float, Field(allow_inf_nan=False)], ...]
+    std: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...]
     stride: PositiveInt
 
     @model_validator(mode="after")

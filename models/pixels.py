@@ -87,12 +87,16 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _high_depth_to_grey(image: Image.Image) -> Image.Image:
-    """16-bit samples keep their high byte; floats count as 0..1 unless they go beyond."""
+    """16-bit samples keep their high byte; floats count as 0..1, and 32-bit integers as 0..255,
+    unless they go beyond."""
     array = np.asarray(image)
     if image.mode == "F":
         finite = np.nan_to_num(array, nan=0.0, posinf=255.0, neginf=0.0)
         scale = 255.0 if finite.max(initial=0.0) <= 1.0 else 1.0
         grey = np.clip(np.rint(finite * scale), 0, 255)
     else:
-        grey = np.clip(array, 0, 65535).astype(np.int64) >> 8
+        wide = np.clip(array, 0, 65535).astype(np.int64)
+        # 32-bit files are used for 8-bit values too; a 16-bit file means its full range
+        is_8_bit = image.mode == "I" and wide.max(initial=0) <= 255
+        grey = wide if is_8_bit else wide >> 8
     return Image.fromarray(grey.astype(np.uint8))

@@ -2,6 +2,7 @@
 
 import io
 import pickle
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,11 +22,9 @@ MAX_LISTED_KEYS = 40
 def read_state(source: Path | bytes, *, name: str) -> StateDict:
     """The tensors of a `.pth` on the CPU; anything but a flat dict of tensors is refused."""
     try:
-        if isinstance(source, bytes):
-            content = torch.load(io.BytesIO(source), map_location="cpu", weights_only=True)
-        else:
-            mapped = zipfile.is_zipfile(source)  # torch < 1.6 wrote another format
-            content = torch.load(source, map_location="cpu", weights_only=True, mmap=mapped)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the refusal says it, without a stack line
+            content = _load(source)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{name}: holds pickled objects other than tensors, or is damaged; nothing was executed"
@@ -33,7 +32,8 @@ def read_state(source: Path | bytes, *, name: str) -> StateDict:
     except FileNotFoundError as error:
         raise CheckpointError(f"{name}: no such file") from error
     except Exception as error:  # a damaged archive raises anything
-        raise CheckpointError(f"{name}: cannot be read as a PyTorch file ({error})") from error
+        reason = (str(error).splitlines() or [""])[0] or type(error).__name__
+        raise CheckpointError(f"{name}: cannot be read as a PyTorch file: {reason}") from error
     if not isinstance(content, Mapping) or not content:
         raise CheckpointError(f"{name}: holds {type(content).__name__}, not a state_dict")
     for key, value in content.items():
@@ -45,6 +45,13 @@ def read_state(source: Path | bytes, *, name: str) -> StateDict:
         if value.is_meta or value.layout != torch.strided or value.is_quantized:
             raise CheckpointError(f"{name}: {key!r} is not a plain dense tensor")
     return dict(content)
+
+
+def _load(source: Path | bytes) -> object:
+    if isinstance(source, bytes):
+        return torch.load(io.BytesIO(source), map_location="cpu", weights_only=True)
+    mapped = zipfile.is_zipfile(source)  # torch < 1.6 wrote another format
+    return torch.load(source, map_location="cpu", weights_only=True, mmap=mapped)
 
 
 def infer_manifest(state: Mapping[str, Tensor], *, name: str) -> Manifest:
@@ -94,6 +101,12 @@ def require_fit(state: Mapping[str, Tensor], manifest: Manifest, *, name: str) -
     misfits = describe_misfits(state, network.state_dict())
     if misfits:
         raise CheckpointError(f"{name} does not fit {manifest.architecture}: " + "; ".join(misfits))
+
+
+def require_finite(state: Mapping[str, Tensor], *, name: str) -> None:
+    for key, tensor in state.items():
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            raise CheckpointError(f"{name}: {key!r} holds NaN or infinity")
 
 
 def describe_misfits(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> list[str]:

@@ -30,32 +30,14 @@ logger = logging.getLogger(__name__)
 def create_app(settings: Settings) -> FastAPI:
     """Loads the checkpoint now, so a wrong one raises StartupError before anything listens; the
     lifespan warms up, serves, and answers what was accepted before it ends."""
-    checkpoint = load_active(settings.checkpoints, settings.model)
-    manifest = checkpoint.manifest
-    try:
-        engine = Engine(checkpoint, device=settings.device, precision=settings.precision)
-    except ModelError as error:
-        raise StartupError(f"--device {settings.device}: {error}") from error
-    unit_pixels = manifest.input.height * manifest.input.width
-    batcher = Batcher(
-        engine.run,
-        max_batch=max(1, settings.batch_pixels // unit_pixels),
-        max_queue=settings.max_queue,
-    )
-    state = State(
-        settings=settings,
-        catalog=Catalog(settings.checkpoints, manifest),
-        segmenter=Segmenter(
-            manifest, batcher, threads=settings.threads, max_pixels=settings.max_pixels
-        ),
-    )
+    engine, state = _assemble(settings)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         await run_in_threadpool(engine.warm_up)
-        batcher.start()
+        state.segmenter.batcher.start()
         state.ready = True
-        logger.info("ready: %s (%s)", manifest.name, manifest.architecture)
+        logger.info("ready: %s", state.catalog.active.name)
         yield
         state.ready = False
         await state.segmenter.close()
@@ -77,6 +59,26 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(PageHeaders)
     app.add_middleware(RequestContext)
     return app
+
+
+def _assemble(settings: Settings) -> tuple[Engine, State]:
+    """From the folder of checkpoints to the engine, and what feeds it."""
+    checkpoint = load_active(settings.checkpoints, settings.model)
+    manifest = checkpoint.manifest
+    try:
+        engine = Engine(checkpoint, device=settings.device, precision=settings.precision)
+    except ModelError as error:
+        raise StartupError(f"--device {settings.device}: {error}") from error
+    unit_pixels = manifest.input.height * manifest.input.width
+    batcher = Batcher(
+        engine.run,
+        max_batch=max(1, settings.batch_pixels // unit_pixels),
+        max_queue=settings.max_queue,
+    )
+    segmenter = Segmenter(
+        manifest, batcher, threads=settings.threads, max_pixels=settings.max_pixels
+    )
+    return engine, State(settings, Catalog(settings.checkpoints, manifest), segmenter)
 
 
 def _body_limits(settings: Settings) -> Callable[[str], int]:

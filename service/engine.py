@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from models import Checkpoint
-from models.devices import choose_device, has_fast_bf16
-from models.geometry import Segmentation, normalise, segment_logits
+from models.devices import choose_device, use_bf16
+from models.geometry import Segmentation, network_input, segment_logits
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ class Engine:
     def __init__(self, checkpoint: Checkpoint, *, device: str, precision: str) -> None:
         self.device = choose_device(device)
         self.spec = checkpoint.manifest.input
-        self.bf16 = precision == "bfloat16" or (precision == "auto" and has_fast_bf16(self.device))
+        self.bf16 = use_bf16(self.device, precision)
         network = checkpoint.network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.network = network.eval()
         logger.info("running on %s in %s", self.device, "bfloat16" if self.bf16 else "float32")
@@ -45,8 +45,7 @@ class Engine:
     def run(self, units: list[Unit]) -> list[Segmentation]:
         """One forward pass for all units; only uint8 labels and small sums leave the device."""
         pixels = torch.stack([unit.pixels for unit in units])  # (N, 3, h, w)
-        images = normalise(pixels.to(self.device, non_blocking=True), self.spec)
-        images = images.contiguous(memory_format=torch.channels_last)
+        images = network_input(pixels, self.spec, self.device)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             logits = self.network(images)  # (N, K, h, w)
         answers = [

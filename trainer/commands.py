@@ -20,7 +20,6 @@ from trainer.audit import (
 )
 from trainer.config import FitConfig
 from trainer.dataset import VocFolder
-from trainer.errors import DatasetError
 from trainer.evaluate import (
     Evaluation,
     class_ids,
@@ -103,9 +102,8 @@ def check(data: Path, splits: list[str] | None, *, border: str | None, limit: in
     """Shows the audit and returns whether `fit` could train on the folder."""
     console = Console(markup=False)
     folder = VocFolder.open(data, border=border)
-    names = splits or available_splits(data)
-    if not names:
-        raise DatasetError(f"{data / 'ImageSets' / 'Segmentation'}: holds no split (*.txt)")
+    # fit reads train and val: that one is absent must be said, not passed over
+    names = splits or sorted({"train", "val", *available_splits(data)})
     problems: list[str] = []
     with Reporter(Console(stderr=True)) as reporter:
         reporter.begin("reading", total=len(names))
@@ -114,7 +112,8 @@ def check(data: Path, splits: list[str] | None, *, border: str | None, limit: in
             audits.append(audit_split(folder, name, limit=limit))
             reporter.advance(1)
     for audit in audits:
-        _show_audit(console, audit, folder)
+        if audit.images:
+            _show_audit(console, audit, folder)
         problems += audit.problems
     if "train" in names and "val" in names and (shared := overlap(folder, "train", "val")):
         problems.append(shared)
@@ -185,3 +184,6 @@ def _show_audit(console: Console, audit: SplitAudit, folder: VocFolder) -> None:
             f"{audit.shares[entry.id]:.2%}",
         )
     console.print(table)
+    absent = [c.name for c in folder.class_set.classes if not audit.images_with_class[c.id]]
+    if absent:
+        console.print(f"note: split {audit.name} has no pixel of {', '.join(absent)}")

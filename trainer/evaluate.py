@@ -7,11 +7,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from models.geometry import segment_logits
+from models.geometry import network_input, segment_logits
 from models.manifest import InputSpec, Manifest, Metrics
 from trainer.dataset import EvaluationSample, EvaluationSet, VocFolder
 from trainer.errors import DatasetError
-from trainer.loop import Precision, pixel_loss, to_device
+from trainer.loop import Precision, pixel_loss
 from trainer.metrics import ConfusionMatrix
 
 
@@ -68,7 +68,7 @@ def evaluate_network(
     with torch.inference_mode():
         for pixels, small_labels, labels, names in loader:
             with precision.autocast():
-                logits = network(to_device(pixels, spec, precision.device))  # (N, K, h, w)
+                logits = network(network_input(pixels, spec, precision.device))  # (N, K, h, w)
             for index, name in enumerate(names):
                 target = small_labels[index].to(precision.device).long()
                 loss += float(

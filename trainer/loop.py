@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from models.geometry import normalise
+from models.geometry import network_input
 from models.manifest import InputSpec
 from trainer.errors import DivergedError
 
@@ -59,7 +59,7 @@ def train_epoch(
     network.train()
     for pixels, labels in batches:
         before_step()
-        images = to_device(pixels, spec, precision.device)  # (N, 3, h, w)
+        images = network_input(pixels, spec, precision.device)  # (N, 3, h, w)
         target = labels.to(precision.device, non_blocking=True).long()  # (N, h, w)
         with precision.autocast():
             logits = network(images)  # (N, K, h, w)
@@ -84,9 +84,3 @@ def pixel_loss(logits: Tensor, target: Tensor, ignore_index: int) -> Tensor:
     labelled = (target != ignore_index).sum().clamp(min=1)
     total = F.cross_entropy(logits.float(), target, ignore_index=ignore_index, reduction="sum")
     return total / labelled
-
-
-def to_device(pixels: Tensor, spec: InputSpec, device: torch.device) -> Tensor:
-    """uint8 batch -> normalised float32, channels last, which convolutions run fastest in."""
-    images = normalise(pixels.to(device, non_blocking=True), spec)
-    return images.contiguous(memory_format=torch.channels_last)

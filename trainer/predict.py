@@ -8,11 +8,11 @@ import torch
 from models import Checkpoint
 from models.devices import choose_device
 from models.errors import ModelError
-from models.geometry import resize_pixels, segment_logits
+from models.geometry import network_input, resize_pixels, segment_logits
 from models.pixels import open_image, rgb_pixels
 from trainer.dataset import IMAGE_SUFFIXES
 from trainer.errors import DatasetError
-from trainer.loop import Precision, to_device
+from trainer.loop import Precision
 from trainer.samples import indexed_image
 
 
@@ -57,7 +57,7 @@ def predict_folder(
             continue
         small = resize_pixels(pixels, spec.height, spec.width)
         with torch.inference_mode():
-            logits = network(to_device(small[None], spec, precision.device))[0]  # (K, h, w)
+            logits = network(network_input(small[None], spec, precision.device))[0]  # (K, h, w)
             labels = segment_logits(logits, pixels.shape[1], pixels.shape[2]).labels.cpu()
         indexed_image(labels, class_set).save(out / f"{path.stem}.png")
         on_image(path, None)

@@ -12,7 +12,7 @@ from torch import Tensor
 from models import build, load_checkpoint, save_checkpoint
 from models.atomic import write_bytes
 from models.checkpoint import stored_state
-from models.devices import choose_device, has_fast_bf16
+from models.devices import choose_device, use_bf16
 from models.manifest import InputSpec, Manifest, Metrics
 from models.network import SegmentationNetwork
 from models.weights import require_fit
@@ -47,10 +47,7 @@ class Run:
         self.train_ids = self.folder.split(config.train_split)[: config.limit]
         self.val_ids = self.folder.split(config.val_split)[: config.limit]
         device = choose_device(config.device)
-        bf16 = config.precision == "bfloat16" or (
-            config.precision == "auto" and has_fast_bf16(device)
-        )
-        self.precision = Precision(device, bf16)
+        self.precision = Precision(device, use_bf16(device, config.precision))
         torch.manual_seed(config.seed)
         network: SegmentationNetwork = build(
             config.arch,
@@ -106,6 +103,7 @@ class Run:
             )
         else:
             self._initialise()
+            self._save_state()  # so that --resume works from the first step on
         write_bytes(config.out / "config.json", config.to_json().encode())
         logger.info(
             "%s, %.1f M parameters, %d classes, %d training and %d validation images, %s %s",
@@ -200,36 +198,47 @@ class Run:
     def _finish_epoch(self) -> Evaluation:
         """Validates, records and saves; afterwards `progress` stands at the next epoch."""
         progress, config = self.progress, self.config
-        last = progress.epoch == config.epochs
-        draws = progress.epoch % config.checkpoint_every == 0 or last
-        evaluation = self._validate(draws)
-        matrix = evaluation.matrix
-        progress.history.append(
-            EpochRecord(
-                epoch=progress.epoch,
-                step=progress.step,
-                learning_rate=self.optimizer.param_groups[-1]["lr"],
-                train_loss=progress.totals.mean_loss,
-                train_accuracy=progress.totals.accuracy,
-                val_loss=evaluation.loss,
-                val_accuracy=matrix.pixel_accuracy(),
-                val_mean_iou=matrix.mean_iou(),
-            )
+        keeps = progress.epoch % config.checkpoint_every == 0 or progress.epoch == config.epochs
+        evaluation = self._validate(keeps)
+        self._record(evaluation)
+        self._save_checkpoints(evaluation, keeps)
+        write_history(config.out, progress.history)
+        progress.epoch += 1
+        progress.batches = 0
+        progress.totals = RunningTotals()
+        self._save_state()
+        return evaluation
+
+    def _record(self, evaluation: Evaluation) -> None:
+        record = EpochRecord(
+            epoch=self.progress.epoch,
+            step=self.progress.step,
+            learning_rate=self.optimizer.param_groups[-1]["lr"],
+            train_loss=self.progress.totals.mean_loss,
+            train_accuracy=self.progress.totals.accuracy,
+            val_loss=evaluation.loss,
+            val_accuracy=evaluation.matrix.pixel_accuracy(),
+            val_mean_iou=evaluation.matrix.mean_iou(),
         )
+        self.progress.history.append(record)
         logger.info(
             "epoch %d/%d: val loss %.4f, accuracy %.4f, mean IoU %.4f",
-            progress.epoch,
-            config.epochs,
-            evaluation.loss,
-            matrix.pixel_accuracy(),
-            matrix.mean_iou(),
+            record.epoch,
+            self.config.epochs,
+            record.val_loss,
+            record.val_accuracy,
+            record.val_mean_iou,
         )
+
+    def _save_checkpoints(self, evaluation: Evaluation, keeps: bool) -> None:
+        """`last` always, `best` when it is, and one that stays when `keeps`."""
+        progress, config = self.progress, self.config
         names = ["last"]
-        score = matrix.mean_iou()
+        score = evaluation.matrix.mean_iou()
         if score > progress.best_score or len(progress.history) == 1:
             progress.best_score = max(score, progress.best_score)  # NaN compares as not greater
             names.append("best")
-        if draws:
+        if keeps:
             names.append(f"epoch-{progress.epoch:03d}")
         manifest = self._manifest(evaluation.metrics(self.folder, config.val_split))
         for name in names:
@@ -239,12 +248,6 @@ class Run:
                 manifest,
                 dtype=config.weights_dtype,
             )
-        write_history(config.out, progress.history)
-        progress.epoch += 1
-        progress.batches = 0
-        progress.totals = RunningTotals()
-        self._save_state()
-        return evaluation
 
     def _validate(self, draws: bool) -> Evaluation:
         config = self.config

@@ -80,7 +80,7 @@ async def segment(
     Answers JSON with per-class statistics and the mask, or with `Accept: image/png` the mask
     alone: an indexed PNG of the upload's size whose palette is the class colours.
     """
-    chosen = choose_output(accept, output)
+    chosen = choose_output(",".join(request.headers.getlist("accept")) or accept, output)
     _require_ready(state)
     state.catalog.require_active(model)
     upload = await read_upload(request, max_bytes=state.settings.max_upload_bytes)
@@ -109,17 +109,20 @@ async def segment_batch(
     _require_ready(state)
     state.catalog.require_active(model)
     uploads = await read_uploads(request, max_files=state.settings.max_batch_files)
-    items = await asyncio.gather(*(_batch_item(state, upload) for upload in uploads))
+    request_id = request.state.request_id
+    items = await asyncio.gather(*(_batch_item(state, upload, request_id) for upload in uploads))
     response.headers.update(_model_headers(state))
     return BatchResponse(results=list(items))
 
 
-async def _batch_item(state: State, upload: Upload) -> BatchItem:
+async def _batch_item(state: State, upload: Upload, request_id: str) -> BatchItem:
     try:
         require_size(upload, state.settings.max_upload_bytes)
         segmented = await state.segmenter.segment(upload)
     except ServiceError as error:
-        problem = Problem(title=error.title, status=error.status, detail=error.detail)
+        problem = Problem(
+            title=error.title, status=error.status, detail=error.detail, request_id=request_id
+        )
         return BatchItem(filename=upload.name, status=error.status, error=problem)
     return BatchItem(filename=upload.name, status=200, result=segmented.to_response())
 

@@ -173,6 +173,15 @@ class TestDamage:
         with pytest.raises(CheckpointError, match=r"^x"):
             load_checkpoint(path)
 
+    def test_weights_that_are_not_numbers_are_refused(self, tmp_path: Path) -> None:
+        path = tmp_path / "x.pth"
+        state = small_network("unet").state_dict()
+        state["convUp_fin.bias"][0] = float("nan")
+        torch.save(state, path)
+        assert "convUp_fin.bias" in str(inspect_checkpoint(path).reason)
+        with pytest.raises(CheckpointError, match=r"^x.*convUp_fin\.bias.*NaN"):
+            load_checkpoint(path)
+
     def test_a_state_without_channels_is_listed_as_invalid(self, tmp_path: Path) -> None:
         path = tmp_path / "x.pth"
         empty = {

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
+from torchvision.transforms.v2 import functional
 
 from models import geometry
 from models.geometry import (
@@ -243,3 +244,19 @@ class TestResizePixels:
         pixels = self.photograph(40, 50)
         interleaved = pixels.permute(1, 2, 0).contiguous().permute(2, 0, 1)
         assert torch.equal(resize_pixels(interleaved, 20, 20), resize_pixels(pixels, 20, 20))
+
+
+def test_a_column_is_not_widened_before_it_is_shortened(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other way round a column of a million pixels is held at a million times the width."""
+    sizes = []
+    resize = functional.resize
+
+    def spy(pixels: Tensor, size: list[int], antialias: bool) -> Tensor:
+        sizes.append(tuple(size))
+        resized: Tensor = resize(pixels, size, antialias=antialias)
+        return resized
+
+    monkeypatch.setattr(functional, "resize", spy)
+    column = torch.full((3, 5000, 1), 7, dtype=torch.uint8)
+    assert torch.equal(resize_pixels(column, 32, 32), torch.full((3, 32, 32), 7, dtype=torch.uint8))
+    assert sizes == [(32, 1), (32, 32)]

@@ -177,6 +177,14 @@ def test_the_network_input_is_256_square_resized_unless_said() -> None:
     assert (spec.mode, spec.height, spec.width) == ("resize", 256, 256)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_normalisation_that_is_not_finite_is_refused(value: float) -> None:
+    with pytest.raises(ValidationError, match="finite"):
+        InputSpec(mean=(value,), std=(1.0,), stride=8)
+    with pytest.raises(ValidationError, match="finite"):
+        InputSpec(mean=(0.0,), std=(value,), stride=8)
+
+
 def test_an_infinite_loss_does_not_break_the_manifest(tmp_path: Path) -> None:
     """JSON has no infinity: what diverged is read back as "no figure"."""
     metrics = Metrics(

@@ -1,10 +1,11 @@
 """Apps under test, and what every refusal looks like."""
 
+import asyncio
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 from anyio.from_thread import BlockingPortal, start_blocking_portal
@@ -12,6 +13,8 @@ from fastapi import FastAPI
 
 from service.settings import Settings
 from tests.service.colours import encoded, plain
+
+T = TypeVar("T")
 
 ROOT = Path(__file__).resolve().parents[2]
 GOOD = encoded(plain(1, 12, 10))
@@ -53,6 +56,11 @@ async def async_client_for(
         httpx.AsyncClient(transport=transport, base_url="http://test", timeout=60) as client,
     ):
         yield client
+
+
+def finished(work: Coroutine[Any, Any, T]) -> T:
+    """What the work returns, in an event loop of its own; a minute is enough for any."""
+    return asyncio.run(asyncio.wait_for(work, 60))
 
 
 @contextmanager

@@ -26,6 +26,7 @@ from tests.service.clients import (
     assert_still_serves,
     async_client_for,
     client_for,
+    finished,
     settings_for,
 )
 from tests.service.colours import save_colours
@@ -56,7 +57,7 @@ class TestReadiness:
                 after = await client.get("/readyz")
                 return [before.status_code, during.status_code, after.status_code]
 
-        assert asyncio.run(statuses()) == [503, 200, 503]
+        assert finished(statuses()) == [503, 200, 503]
 
     def test_not_ready_while_the_network_warms_up(
         self, folder: Path, monkeypatch: pytest.MonkeyPatch
@@ -86,7 +87,7 @@ class TestReadiness:
                 assert (await client.get("/readyz")).status_code == 200
                 await context.__aexit__(None, None, None)
 
-        asyncio.run(check())
+        finished(check())
 
     def test_nothing_is_segmented_after_shutdown_began(self, folder: Path) -> None:
         app = create_app(settings_for(folder))
@@ -98,7 +99,7 @@ class TestReadiness:
             async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
                 return await client.post("/segment", content=GOOD)
 
-        response = asyncio.run(last())
+        response = finished(last())
         assert_problem(response, 503)
         assert "retry-after" in response.headers
 
@@ -133,7 +134,7 @@ class TestReadiness:
                 answer = await first
                 return [ready.status_code, answer.status_code]
 
-        assert asyncio.run(check()) == [503, 200]
+        assert finished(check()) == [503, 200]
 
 
 class TestOneApp:
@@ -181,7 +182,7 @@ class TestOneApp:
                 for response in await asyncio.gather(*posts):
                     assert response.status_code == 200
 
-        asyncio.run(load())
+        finished(load())
         assert sum(sizes) == 30
         assert max(sizes) <= largest
 

@@ -112,7 +112,7 @@ class TestSetup:
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         for fast in (True, False):
-            monkeypatch.setattr("service.engine.has_fast_bf16", lambda device, fast=fast: fast)
+            monkeypatch.setattr("models.devices.has_fast_bf16", lambda device, fast=fast: fast)
             assert colour_engine("auto").bf16 is fast
 
     def test_a_device_that_is_not_there_is_named(self) -> None:

@@ -286,10 +286,12 @@ def test_check_cuts_a_long_list_of_problems_short(data: Path) -> None:
     assert "70 problems" in outcome.stdout
 
 
-def test_check_of_a_folder_without_splits_is_one_line(data: Path) -> None:
-    for path in (data / "ImageSets/Segmentation").iterdir():
-        path.unlink()
-    assert "holds no split" in refusal("check", "--data", data)
+@pytest.mark.parametrize("absent", ["train", "val"])
+def test_check_fails_where_fit_would_miss_a_split(absent: str, data: Path) -> None:
+    (data / f"ImageSets/Segmentation/{absent}.txt").unlink()
+    outcome = run_command("check", "--data", data)
+    assert outcome.status == 1
+    assert f"{absent}.txt: no such split" in outcome.stdout
 
 
 @pytest.mark.parametrize("value", ["0", "-1"])

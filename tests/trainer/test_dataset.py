@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from models.geometry import normalise, resize_pixels
+from models.geometry import network_input, normalise, resize_pixels
 from models.manifest import InputSpec
 from models.pixels import open_image, rgb_pixels
 from tests.trainer.datasets import (
@@ -27,7 +27,6 @@ from tests.trainer.datasets import (
 from trainer.augment import PlainResize, ScaleCropFlip
 from trainer.dataset import EpochSampler, EvaluationSet, TrainingSet, VocFolder
 from trainer.errors import DatasetError
-from trainer.loop import to_device
 
 SPEC = InputSpec(
     height=32, width=48, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), stride=16
@@ -292,8 +291,8 @@ def test_training_and_evaluation_tensors_are_those_of_serving(suffix: str, tmp_p
     evaluated = EvaluationSet(folder, ["a", "b"], SPEC)[1][0]
     device = torch.device("cpu")
     expected = serving_tensor(path)
-    assert torch.equal(to_device(trained[None], SPEC, device)[0], expected)
-    assert torch.equal(to_device(evaluated[None], SPEC, device)[0], expected)
+    assert torch.equal(network_input(trained[None], SPEC, device)[0], expected)
+    assert torch.equal(network_input(evaluated[None], SPEC, device)[0], expected)
 
 
 def test_evaluation_keeps_the_labels_at_their_own_size(root: Path) -> None:

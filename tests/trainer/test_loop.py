@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models import build
-from models.geometry import normalise
+from models.geometry import network_input, normalise
 from models.manifest import InputSpec
 from models.network import SegmentationNetwork
 from tests.voc_folder import make_voc_folder
@@ -17,7 +17,7 @@ from trainer.augment import PlainResize
 from trainer.dataset import EpochSampler, TrainingSet, VocFolder
 from trainer.errors import DivergedError
 from trainer.evaluate import evaluate_network
-from trainer.loop import Precision, RunningTotals, pixel_loss, to_device, train_epoch
+from trainer.loop import Precision, RunningTotals, pixel_loss, train_epoch
 from trainer.optimise import build_optimizer
 from trainer.recipe import choose_recipe
 
@@ -205,7 +205,7 @@ def test_bfloat16_steps_keep_float32_weights() -> None:
 
 def test_a_batch_on_the_device_is_normalised_and_channels_last() -> None:
     pixels = torch.randint(0, 256, (2, 3, 8, 8), dtype=torch.uint8)
-    images = to_device(pixels, SPEC, CPU)
+    images = network_input(pixels, SPEC, CPU)
     assert images.is_contiguous(memory_format=torch.channels_last)
     torch.testing.assert_close(images, (pixels / 255 - 0.5) / 0.25)
 

@@ -27,6 +27,7 @@ from tests.service.clients import (
     assert_still_serves,
     async_client_for,
     client_for,
+    finished,
     settings_for,
 )
 from tests.service.colours import (
@@ -357,6 +358,11 @@ class TestRefusals:
         response = client.post("/segment", content=GOOD, headers=headers)
         assert_problem(response, 415, repr(content_type), "multipart/form-data", "image/*")
 
+    def test_several_accept_headers_count_as_one(self, client: Client) -> None:
+        headers = [("Accept", "text/html"), ("Accept", "image/png")]
+        response = client.post("/segment", content=GOOD, headers=headers)
+        assert response.headers["content-type"] == "image/png"
+
     def test_an_accept_that_leaves_nothing_is_refused_by_name(self, client: Client) -> None:
         response = client.post("/segment", content=GOOD, headers={"Accept": "text/html"})
         assert_problem(response, 406, "'text/html'", "application/json, image/png")
@@ -477,7 +483,7 @@ class TestLoad:
                 assert spy.sizes[len(spied) :] == [1] * 64
                 return list(together), alone
 
-        together, alone = asyncio.run(load())
+        together, alone = finished(load())
         for shared, single, picture in zip(together, alone, pictures, strict=True):
             assert untimed(shared) == untimed(single)
             assert expected_answer(picture).agrees(decoded(mask_of(shared.json())))
@@ -494,7 +500,7 @@ class TestLoad:
                 spy.free.set()
                 assert [r.status_code for r in await asyncio.gather(first, *others)] == [200] * 12
 
-        asyncio.run(load())
+        finished(load())
         assert spy.sizes == [1, 5, 5, 1]
 
     def test_one_failing_image_does_not_fail_the_others(self, folder: Path, spy: Spy) -> None:
@@ -515,7 +521,7 @@ class TestLoad:
                 await first
                 return list(await asyncio.gather(*posts))
 
-        answers = asyncio.run(load())
+        answers = finished(load())
         assert spy.sizes[:2] == [1, 4]
         assert [answer.status_code for answer in answers] == [200, 500, 200, 200]
         assert_problem(answers[1], 500)
@@ -539,7 +545,7 @@ class TestLoad:
                 assert [r.status_code for r in await asyncio.gather(first, *waiting)] == [200] * 3
                 assert (await post(client, GOOD)).status_code == 200
 
-        asyncio.run(load())
+        finished(load())
 
     def test_work_of_a_request_that_was_cancelled_is_dropped(self, folder: Path, spy: Spy) -> None:
         async def load() -> None:
@@ -556,7 +562,7 @@ class TestLoad:
                 spy.free.set()
                 await asyncio.gather(first, stays)
 
-        asyncio.run(load())
+        finished(load())
         assert spy.sizes == [1, 1]
 
 
@@ -672,7 +678,7 @@ class TestBatch:
                 await first
                 assert len((await sent).json()["results"]) == 6
 
-        asyncio.run(load())
+        finished(load())
         assert spy.sizes == [1, 6]
 
 
