@@ -95,4 +95,4 @@ class RandomScale(v2.Transform):  # type: ignore[misc]  # torchvision is not typ
         if isinstance(inpt, tv_tensors.Mask):
             nearest = v2.InterpolationMode.NEAREST_EXACT
             return self._call_kernel(T.resize, inpt, size=params["size"], interpolation=nearest)
-        return self._call_kernel(T.resize, inpt, size=params["size"], antialias=True)
+        return resize_pixels(inpt, *params["size"])
