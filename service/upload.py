@@ -17,6 +17,7 @@ from service.errors import (
 )
 
 FIELD = "file"
+MAX_PARTS = 2000  # above any --max-batch-files, whose own refusal says more than the parser's
 FORM_OVERHEAD = 64 * 1024  # boundaries, part headers and small text fields around a file
 # curl --data-binary announces a form; such a body is taken for the image it is
 RAW_TYPES = ("application/octet-stream", "application/x-www-form-urlencoded", "binary/octet-stream")
@@ -100,7 +101,7 @@ async def _raw_body(request: Request) -> bytes:
 
 async def _form_files(request: Request) -> list[Upload]:
     try:
-        async with request.form() as form:
+        async with request.form(max_files=MAX_PARTS) as form:
             return await _files_of(form)
     except (UnicodeError, LookupError) as error:
         raise BadRequestError(f"the form cannot be decoded: {error}") from error

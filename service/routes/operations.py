@@ -28,6 +28,6 @@ async def readyz(state: AppState, response: Response) -> Health:
     return Health(status="ready", model=state.catalog.active.name)
 
 
-@router.get("/", include_in_schema=False)
+@router.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
 async def page() -> FileResponse:
     return FileResponse(WEB / "index.html")

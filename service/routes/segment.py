@@ -1,6 +1,7 @@
 """POST /segment and POST /segment/batch."""
 
 import asyncio
+import logging
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request, Response
@@ -11,6 +12,8 @@ from service.negotiation import Output, choose_output
 from service.schemas import BatchItem, BatchResponse, Problem, SegmentResponse
 from service.segmenter import Segmented
 from service.upload import Upload, read_upload, read_uploads, require_size
+
+logger = logging.getLogger(__name__)
 
 router = APIRouter(tags=["segmentation"])
 
@@ -120,11 +123,20 @@ async def _batch_item(state: State, upload: Upload, request_id: str) -> BatchIte
         require_size(upload, state.settings.max_upload_bytes)
         segmented = await state.segmenter.segment(upload)
     except ServiceError as error:
-        problem = Problem(
-            title=error.title, status=error.status, detail=error.detail, request_id=request_id
+        return _batch_error(upload, error, request_id)
+    except Exception as error:
+        logger.error("unexpected error in a batch, request %s", request_id, exc_info=error)
+        return _batch_error(
+            upload, ServiceError("the service met an unexpected error; its log has it"), request_id
         )
-        return BatchItem(filename=upload.name, status=error.status, error=problem)
     return BatchItem(filename=upload.name, status=200, result=segmented.to_response())
+
+
+def _batch_error(upload: Upload, error: ServiceError, request_id: str) -> BatchItem:
+    problem = Problem(
+        title=error.title, status=error.status, detail=error.detail, request_id=request_id
+    )
+    return BatchItem(filename=upload.name, status=error.status, error=problem)
 
 
 def _require_ready(state: State) -> None:

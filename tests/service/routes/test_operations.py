@@ -14,3 +14,9 @@ def test_the_page_is_html(client: Client) -> None:
     response = client.get("/")
     assert response.status_code == 200
     assert response.text.lower().startswith("<!doctype html>")
+
+
+def test_the_page_answers_a_probe_without_a_body(client: Client) -> None:
+    response = client.request("HEAD", "/")
+    assert response.status_code == 200
+    assert response.content == b""

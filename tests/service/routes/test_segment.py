@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 
 from models import build
+from service import segmenter, upload
 from service.app import create_app
 from service.engine import Engine, Unit
 from tests.service.clients import (
@@ -585,6 +586,21 @@ class TestBatch:
         assert [item["result"]["width"] for item in results] == [13, 11, 12, 10]
         assert response.headers["x-model"] == "colours"
         assert response.headers["x-model-digest"].startswith("sha256:")
+
+    def test_an_unforeseen_failure_costs_one_image_its_answer(
+        self, client: Client, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        decode = upload.decode
+
+        def failing(sent: upload.Upload, **limits: int) -> torch.Tensor:
+            if sent.name == "1.png":
+                raise MemoryError
+            return decode(sent, **limits)
+
+        monkeypatch.setattr(segmenter, "decode", failing)
+        results = batch(client, GOOD, GOOD, GOOD).json()["results"]
+        assert [item["status"] for item in results] == [200, 500, 200]
+        assert results[1]["error"]["request_id"]
 
     def test_each_result_is_what_the_image_gets_alone(self, client: Client) -> None:
         contents = [encoded(picture_of(40, 30, seed=1)), encoded(picture_of(90, 20, seed=2))]
