@@ -12,7 +12,7 @@ from torch.utils.data import Dataset, Sampler
 from models.classes import ClassSet, load_class_set, voc_classes
 from models.errors import ModelError
 from models.manifest import InputSpec
-from models.pixels import open_image, rgb_pixels, upright_size
+from models.pixels import open_image, rgb_pixels
 from trainer.augment import TrainingTransform, plain_pair
 from trainer.errors import DatasetError
 from trainer.mask import read_mask
@@ -80,15 +80,6 @@ class VocFolder:
         try:
             with open_image(path) as image:
                 return rgb_pixels(image)
-        except ModelError as error:
-            raise DatasetError(f"{path}: {error}") from error
-
-    def image_size(self, image_id: str) -> tuple[int, int]:
-        """(height, width) from the header."""
-        path = self.image_path(image_id)
-        try:
-            with open_image(path) as image:
-                return upright_size(image)
         except ModelError as error:
             raise DatasetError(f"{path}: {error}") from error
 
