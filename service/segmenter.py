@@ -2,9 +2,11 @@
 
 import asyncio
 import base64
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -15,7 +17,7 @@ from service.engine import Unit
 from service.render import indexed_png
 from service.schemas import ClassStatistics, Mask, SegmentResponse
 from service.statistics import class_statistics
-from service.upload import Upload, decode
+from service.upload import Upload, decode, pixel_count
 
 T = TypeVar("T")
 
@@ -42,6 +44,26 @@ class Segmented:
         )
 
 
+class PixelBudget:
+    """How many pixels may be decoded at a time, so that memory follows it and not the threads."""
+
+    def __init__(self, limit: int) -> None:
+        self._free = limit
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def hold(self, count: int) -> Iterator[None]:
+        with self._changed:
+            self._changed.wait_for(lambda: self._free >= count)
+            self._free -= count
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._free += count
+                self._changed.notify_all()
+
+
 class Segmenter:
     """Routes only await; decoding and encoding run in threads, the network in the batcher's."""
 
@@ -52,6 +74,7 @@ class Segmenter:
         self.class_set = manifest.class_set()
         self.batcher = batcher
         self.max_pixels = max_pixels
+        self._budget = PixelBudget(max_pixels)  # the largest image alone, or several smaller
         self._running = 0
         self._idle = asyncio.Event()
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="codec")
@@ -97,9 +120,10 @@ class Segmenter:
         self._threads.shutdown()
 
     def _prepare(self, upload: Upload) -> Unit:
-        pixels = decode(upload, max_pixels=self.max_pixels)  # (3, H, W)
         spec = self.manifest.input
-        small = resize_pixels(pixels, spec.height, spec.width)
+        with self._budget.hold(pixel_count(upload, max_pixels=self.max_pixels)):
+            pixels = decode(upload, max_pixels=self.max_pixels)  # (3, H, W)
+            small = resize_pixels(pixels, spec.height, spec.width)
         return Unit(small, pixels.shape[1], pixels.shape[2])
 
     async def _in_thread(self, work: Callable[[], T]) -> T:

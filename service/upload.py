@@ -66,16 +66,25 @@ def require_size(upload: Upload, max_bytes: int) -> None:
         raise TooLargeError(f"the image has {len(upload.content)} bytes, the limit is {max_bytes}")
 
 
-def decode(upload: Upload, *, max_pixels: int) -> Tensor:
-    """uint8 (3, H, W), upright; the size is checked before any pixel is decoded."""
+def pixel_count(upload: Upload, *, max_pixels: int) -> int:
+    """From the header alone; TooLargeError when there are more than `max_pixels`."""
     try:
         with open_image(upload.content) as image:
             height, width = upright_size(image)
-            if height * width > max_pixels:
-                raise TooLargeError(
-                    f"the image has {width}x{height} = {width * height} pixels, "
-                    f"the limit is {max_pixels}"
-                )
+    except PixelsError as error:
+        raise BadImageError(str(error)) from error
+    if height * width > max_pixels:
+        raise TooLargeError(
+            f"the image has {width}x{height} = {width * height} pixels, the limit is {max_pixels}"
+        )
+    return height * width
+
+
+def decode(upload: Upload, *, max_pixels: int) -> Tensor:
+    """uint8 (3, H, W), upright; the size is checked before any pixel is decoded."""
+    pixel_count(upload, max_pixels=max_pixels)
+    try:
+        with open_image(upload.content) as image:
             return rgb_pixels(image)
     except PixelsError as error:
         raise BadImageError(str(error)) from error
