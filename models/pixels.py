@@ -26,6 +26,11 @@ FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")
 # between reading the header and decoding, where the size can be named.
 Image.MAX_IMAGE_PIXELS = None
 
+# Blocks of this size go back to the kernel with their image; Pillow's own 16 MiB fall below the
+# allocator's threshold and pile up, gigabytes of them, in the threads that decode.
+BLOCK_BYTES = 64 << 20
+Image.core.set_block_size(BLOCK_BYTES)  # type: ignore[attr-defined]
+
 
 def open_image(source: bytes | Path) -> Image.Image:
     """Reads the header only, so `size` can be checked before any pixel is decoded."""

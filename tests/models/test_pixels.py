@@ -331,3 +331,9 @@ def test_voc_photographs_are_decoded(real_data: Path) -> None:
         with open_image(path) as image:
             size = upright_size(image)
             assert rgb_pixels(image).shape == (3, *size)
+
+
+def test_decoding_buffers_are_large_enough_to_be_given_back() -> None:
+    """glibc keeps freed blocks of up to 32 MiB for the thread that had them."""
+    largest_kept = 32 << 20
+    assert Image.core.get_block_size() > largest_kept  # type: ignore[attr-defined]
