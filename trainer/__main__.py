@@ -11,7 +11,10 @@ from rich.console import Console
 from models.devices import keep_freed_memory
 from models.errors import ModelError
 from models.manifest import Dtype
-from trainer import commands
+from trainer.commands.check import check as check_command
+from trainer.commands.evaluate import evaluate as evaluate_command
+from trainer.commands.fit import fit as fit_command
+from trainer.commands.predict import predict as predict_command
 from trainer.config import FitConfig
 from trainer.errors import TrainerError
 from trainer.recipe import choose_recipe
@@ -118,7 +121,7 @@ def fit(
         weights_dtype=weights_dtype,
         samples=samples,
     )
-    commands.fit(config)
+    fit_command(config)
 
 
 @app.command()
@@ -139,7 +142,7 @@ def evaluate(
     limit: Limit = None,
 ) -> None:
     """Measures a checkpoint on a split, in float32, at the labels' own resolution."""
-    commands.evaluate(
+    evaluate_command(
         checkpoint,
         data,
         split,
@@ -163,7 +166,7 @@ def check(
     limit: Limit = None,
 ) -> None:
     """Audits a dataset: sizes, counts, class shares, and what `fit` would stumble over."""
-    if not commands.check(data, split, border=border, limit=limit):
+    if not check_command(data, split, border=border, limit=limit):
         raise typer.Exit(1)
 
 
@@ -175,7 +178,7 @@ def predict(
     device: Device = "auto",
 ) -> None:
     """Writes an indexed PNG mask for every image of a folder."""
-    if commands.predict(checkpoint, images, out, device=device):
+    if predict_command(checkpoint, images, out, device=device):
         raise typer.Exit(1)
 
 

@@ -1,0 +1,29 @@
+"""`predict`: masks for a folder of images."""
+
+import logging
+from pathlib import Path
+
+from rich.console import Console
+
+from models import load_checkpoint
+from trainer.predict import image_files, predict_folder
+from trainer.progress import Reporter
+
+logger = logging.getLogger(__name__)
+
+
+def predict(checkpoint_path: Path, images: Path, out: Path, *, device: str) -> int:
+    """Returns the number of images that could not be read."""
+    checkpoint = load_checkpoint(checkpoint_path)
+    files = image_files(images)
+    with Reporter(Console(stderr=True)) as reporter:
+        reporter.begin("predicting", total=len(files))
+
+        def on_image(path: Path, problem: str | None) -> None:
+            reporter.advance(1)
+            if problem is not None:
+                logger.error("%s: %s", path, problem)
+
+        failed = predict_folder(checkpoint, files, out, device=device, on_image=on_image)
+    logger.info("%d masks in %s, %d images failed", len(files) - failed, out, failed)
+    return failed
