@@ -25,10 +25,13 @@ class ManifestClass(_Part):
     color: tuple[Channel, Channel, Channel]
 
 
+InputMode = Literal["resize", "tile"]
+
+
 class InputSpec(_Part):
     """How an image becomes a network's input; `mean` and `std` are fractions of full scale."""
 
-    mode: Literal["resize", "tile"] = "resize"
+    mode: InputMode = "resize"
     height: Annotated[int, Field(ge=8, le=4096)] = 256
     width: Annotated[int, Field(ge=8, le=4096)] = 256
     mean: tuple[Annotated[float, Field(allow_inf_nan=False)], ...]

@@ -3,21 +3,19 @@
 import logging
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
 from models.devices import keep_freed_memory
 from models.errors import ModelError
-from models.manifest import Dtype
 from trainer.commands.check import check as check_command
 from trainer.commands.evaluate import evaluate as evaluate_command
 from trainer.commands.fit import fit as fit_command
 from trainer.commands.predict import predict as predict_command
-from trainer.config import FitConfig
 from trainer.errors import TrainerError
-from trainer.recipe import choose_recipe
+from trainer.fit_options import fit_config, takes_fit_options
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Train and measure networks.")
 
@@ -32,96 +30,13 @@ Limit = Annotated[int | None, typer.Option(min=1, help="use only the first N ima
 
 
 @app.command()
-def fit(
-    data: Data,
-    arch: Annotated[str, typer.Option(help="unet, unet_resnet50 or unet_efficientnet_lite0")],
-    out: Annotated[Path, typer.Option(help="run folder; made if absent")],
-    train_split: str = FitConfig.train_split,
-    val_split: str = FitConfig.val_split,
-    recipe: Annotated[str, typer.Option(help="'report' or 'finetune'")] = "report",
-    epochs: int = FitConfig.epochs,
-    batch_size: int = FitConfig.batch_size,
-    image_size: Annotated[
-        int, typer.Option(help="height and width of the network's input")
-    ] = FitConfig.image_size,
-    base_channels: Annotated[
-        int, typer.Option(help="width of the network; 64 is the published one")
-    ] = FitConfig.base_channels,
-    border: Border = None,
-    init: Annotated[Path | None, typer.Option(help="checkpoint to start from")] = None,
-    encoder_weights: Annotated[
-        str | None, typer.Option(help="'imagenet' or a classifier's .pth for the encoder")
-    ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="go on with the run in --out")] = False,
-    seed: int = FitConfig.seed,
-    device: Device = FitConfig.device,
-    precision: Annotated[
-        str, typer.Option(help="auto (bfloat16 where the hardware has it), float32, bfloat16")
-    ] = FitConfig.precision,
-    limit: Limit = None,
-    workers: Annotated[
-        int | None, typer.Option(help="processes that prepare images; chosen by default")
-    ] = None,
-    checkpoint_every: Annotated[
-        int, typer.Option(help="epochs between kept checkpoints and sample pictures")
-    ] = FitConfig.checkpoint_every,
-    weights_dtype: Annotated[
-        Dtype, typer.Option(help="precision of the stored weights: float32, float16, bfloat16")
-    ] = FitConfig.weights_dtype,
-    samples: Annotated[
-        int, typer.Option(help="validation images drawn with each kept checkpoint")
-    ] = FitConfig.samples,
-    optimizer: Annotated[str | None, typer.Option(help="adam or adamw")] = None,
-    lr: Annotated[float | None, typer.Option(help="learning rate")] = None,
-    encoder_lr: Annotated[
-        float | None, typer.Option(help="learning rate of a pretrained encoder")
-    ] = None,
-    weight_decay: float | None = None,
-    schedule: Annotated[str | None, typer.Option(help="constant or poly")] = None,
-    warmup_steps: int | None = None,
-    augment: Annotated[
-        bool | None,
-        typer.Option("--augment/--no-augment", help="random scale, crop, flip and colour"),
-    ] = None,
-) -> None:
+@takes_fit_options
+def fit(**options: Any) -> None:
     """Trains a network on a folder of labelled images.
 
     Options without a default take the recipe's value.
     """
-    overrides: dict[str, object] = {
-        "optimizer": optimizer,
-        "lr": lr,
-        "encoder_lr": encoder_lr,
-        "weight_decay": weight_decay,
-        "schedule": schedule,
-        "warmup_steps": warmup_steps,
-        "augment": augment,
-    }
-    config = FitConfig(
-        data=data,
-        arch=arch,
-        out=out,
-        recipe=choose_recipe(recipe, overrides),
-        train_split=train_split,
-        val_split=val_split,
-        epochs=epochs,
-        batch_size=batch_size,
-        image_size=image_size,
-        base_channels=base_channels,
-        border=border,
-        init=init,
-        encoder_weights=encoder_weights,
-        resume=resume,
-        seed=seed,
-        device=device,
-        precision=precision,
-        limit=limit,
-        workers=workers,
-        checkpoint_every=checkpoint_every,
-        weights_dtype=weights_dtype,
-        samples=samples,
-    )
-    fit_command(config)
+    fit_command(fit_config(options))
 
 
 @app.command()

@@ -1,20 +1,23 @@
 """Everything a run was asked to do, frozen, and written into its folder as `config.json`."""
 
 import json
+import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from models import list_architectures
-from models.manifest import Dtype
+from models.manifest import Dtype, InputMode
 from trainer.errors import ConfigError
+from trainer.options import check_options, flag, option
 from trainer.recipe import Recipe
 
 # options that a resumed run may change: they do not alter the weights it arrives at
 FREE_ON_RESUME = frozenset(
     {"data", "out", "resume", "init", "encoder_weights", "device", "workers", "samples"}
-    | {"checkpoint_every", "weights_dtype"}
+    | {"checkpoint_every", "weights_dtype", "tensorboard", "early_stop"}
 )
+MIN_SIDE, MAX_SIDE = 32, 4096
 
 
 @dataclass(frozen=True)
@@ -27,59 +30,88 @@ class FitConfig:
     recipe: Recipe
     train_split: str = "train"
     val_split: str = "val"
-    epochs: int = 40
-    batch_size: int = 16
-    image_size: int = 256
-    base_channels: int = 64
-    border: str | None = None
-    init: Path | None = None
-    encoder_weights: str | None = None
+    epochs: int = option(40, low=1, high=1_000_000)
+    batch_size: int = option(16, "images in a step, of all processes together", low=1, high=65_536)
+    image_size: str = option("256", "the network's input: 256, or height x width as in 360x480")
+    crop_size: str | None = option(
+        None, "random crops to train on, where they are not the whole input"
+    )
+    input_mode: InputMode = option(
+        "resize",
+        "images are resized to the input, or covered by tiles of its size at their own resolution",
+        choices=("resize", "tile"),
+    )
+    base_channels: int = option(
+        64, "width of the network; 64 is the published one", low=2, high=1024
+    )
+    border: str | None = option(
+        None,
+        "VOC's border: 'class' makes it the 22nd class, 'ignore' leaves it out",
+        choices=("class", "ignore"),
+    )
+    init: Path | None = option(None, "checkpoint to start from")
+    encoder_weights: str | None = option(
+        None, "'imagenet', or a classifier's .pth, for the encoder"
+    )
     resume: bool = False
-    seed: int = 0
-    device: str = "auto"
-    precision: str = "auto"
-    limit: int | None = None
-    workers: int | None = None
-    checkpoint_every: int = 4
-    weights_dtype: Dtype = "float32"
-    samples: int = 8
+    seed: int = option(0, low=-(1 << 63), high=(1 << 63) - 1)
+    device: str = option("auto", "auto, cpu, cuda, cuda:1, mps")
+    precision: str = option(
+        "auto",
+        "bfloat16 where the hardware has it, or",
+        choices=("auto", "float32", "bfloat16"),
+    )
+    compile: bool = option(False, "torch.compile the network: faster steps after a slow start")
+    limit: int | None = option(
+        None, "use only the first N images of each split", low=1, high=1 << 62
+    )
+    workers: int | None = option(
+        None, "processes that prepare images; chosen by default", low=0, high=1024
+    )
+    checkpoint_every: int = option(
+        4, "epochs between kept checkpoints and sample pictures", low=1, high=1_000_000
+    )
+    validate_every: int = option(1, "epochs between validations", low=1, high=1_000_000)
+    early_stop: int = option(
+        0, "epochs without a better mean IoU after which to end; 0 is never", low=0, high=1_000_000
+    )
+    weights_dtype: Dtype = option(
+        "float32",
+        "precision of the stored weights",
+        choices=("float32", "float16", "bfloat16"),
+    )
+    samples: int = option(
+        8, "validation images drawn with each kept checkpoint", low=0, high=100_000
+    )
+    tensorboard: bool = option(
+        False, "also write the figures for TensorBoard, into OUT/tensorboard"
+    )
 
     def __post_init__(self) -> None:
-        self._check_choices()
-        self._check_ranges()
+        if self.arch not in list_architectures():
+            choices = ", ".join(list_architectures())
+            raise ConfigError(f"--arch {self.arch}: choose from {choices}")
+        check_options(self)
+        parse_size("image_size", self.image_size)
+        if self.crop_size is not None:
+            parse_size("crop_size", self.crop_size)
+            if self.input_mode == "tile":
+                raise ConfigError(
+                    f"--crop-size {self.crop_size}: crops of --input-mode tile have the size of "
+                    "the tile, --image-size"
+                )
         if ":" in str(self.out):
             raise ConfigError(f"--out {self.out}: a run folder's name must not hold ':'")
 
-    def _check_choices(self) -> None:
-        for name, value, allowed in (
-            ("arch", self.arch, list_architectures()),
-            ("border", self.border or "class", ["class", "ignore"]),
-            ("precision", self.precision, ["auto", "float32", "bfloat16"]),
-            ("weights-dtype", self.weights_dtype, ["float32", "float16", "bfloat16"]),
-            ("optimizer", self.recipe.optimizer, ["adam", "adamw"]),
-            ("schedule", self.recipe.schedule, ["constant", "poly"]),
-        ):
-            if value not in allowed:
-                raise ConfigError(f"--{name} {value}: choose from {', '.join(allowed)}")
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """Height and width of the network's input in serving."""
+        return parse_size("image_size", self.image_size)
 
-    def _check_ranges(self) -> None:
-        for name, value, low, high in (
-            ("epochs", self.epochs, 1, 1_000_000),
-            ("batch-size", self.batch_size, 1, 65_536),
-            ("image-size", self.image_size, 32, 4096),
-            ("base-channels", self.base_channels, 2, 1024),
-            ("checkpoint-every", self.checkpoint_every, 1, 1_000_000),
-            ("limit", 1 if self.limit is None else self.limit, 1, 1 << 62),
-            ("workers", self.workers or 0, 0, 1024),
-            ("samples", self.samples, 0, 100_000),
-            ("warmup-steps", self.recipe.warmup_steps, 0, 1 << 62),
-            ("weight-decay", self.recipe.weight_decay, 0, 10),
-            ("lr", self.recipe.lr, 1e-12, 100),
-            ("encoder-lr", _or(self.recipe.encoder_lr, self.recipe.lr), 1e-12, 100),
-            ("seed", self.seed, -(1 << 63), (1 << 63) - 1),
-        ):
-            if not low <= value <= high:
-                raise ConfigError(f"--{name} {value}: must lie in {low}..{high}")
+    @property
+    def training_size(self) -> tuple[int, int]:
+        """Height and width of a training image."""
+        return parse_size("crop_size", self.crop_size or self.image_size)
 
     def to_json(self) -> str:
         content = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(self).items()}
@@ -92,14 +124,21 @@ class FitConfig:
         # under a constant learning rate, more epochs only go further on the same way
         free = FREE_ON_RESUME | ({"epochs"} if self.recipe.schedule == "constant" else set())
         return [
-            f"--{name.replace('_', '-')} was {then.get(name)}, now {value}"
+            f"{flag(name)} was {then.get(name)}, now {value}"
             for name, value in now.items()
             if name not in free and then.get(name) != value
         ]
 
 
-def _or(value: float | None, default: float) -> float:
-    return default if value is None else value
+def parse_size(name: str, text: str) -> tuple[int, int]:
+    """(height, width) from "256" or "360x480"."""
+    found = re.fullmatch(r"(\d{1,5})(?:x(\d{1,5}))?", text)
+    if not found:
+        raise ConfigError(f"{flag(name)} {text}: is neither a number nor HEIGHTxWIDTH")
+    height, width = int(found[1]), int(found[2] or found[1])
+    if not MIN_SIDE <= min(height, width) <= max(height, width) <= MAX_SIDE:
+        raise ConfigError(f"{flag(name)} {text}: must lie in {MIN_SIDE}..{MAX_SIDE}")
+    return height, width
 
 
 def _flat(config: dict[str, Any]) -> dict[str, Any]:

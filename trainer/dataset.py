@@ -1,19 +1,17 @@
 """A folder of labelled images in the layout of Pascal VOC."""
 
 import hashlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from torch import Tensor
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset
 
 from models.classes import ClassSet, load_class_set, voc_classes
 from models.errors import ModelError
 from models.manifest import InputSpec
 from models.pixels import open_image, rgb_pixels
-from trainer.augment import TrainingTransform, plain_pair
+from trainer.augment import plain_pair
 from trainer.errors import DatasetError
 from trainer.mask import read_mask
 
@@ -108,54 +106,6 @@ class VocFolder:
             except FileNotFoundError as error:
                 raise DatasetError(f"{path}: the mask is missing") from error
         return digest.hexdigest()
-
-
-Sample = tuple[Tensor, Tensor]
-
-
-class TrainingSet(Dataset[Sample]):
-    """Augmented pairs at the network's input size, asked for as (epoch, index).
-
-    The random numbers of a sample depend on seed, epoch and index alone: not on the worker that
-    makes it nor on what came before, so a resumed run sees what an unbroken one would have.
-    """
-
-    def __init__(
-        self, folder: VocFolder, ids: list[str], transform: TrainingTransform, *, seed: int
-    ) -> None:
-        self.folder = folder
-        self.ids = ids
-        self.transform = transform
-        self.seed = seed
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def __getitem__(self, key: tuple[int, int]) -> Sample:
-        """(image uint8 (3, h, w), labels uint8 (h, w))."""
-        epoch, index = key
-        image, labels = self.folder.read_pair(self.ids[index])
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(hash((self.seed, epoch, index)) & (2**63 - 1))
-            return self.transform(image, labels)
-
-
-class EpochSampler(Sampler[tuple[int, int]]):
-    """One epoch's (epoch, index) keys in an order that follows from the seed alone."""
-
-    def __init__(self, size: int, *, epoch: int, seed: int, skip: int = 0) -> None:
-        self.size = size
-        self.epoch = epoch
-        self.seed = seed
-        self.skip = skip
-
-    def __len__(self) -> int:
-        return max(0, self.size - self.skip)  # a last batch may be smaller than what was skipped
-
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        generator = torch.Generator().manual_seed(hash((self.seed, self.epoch)) & (2**63 - 1))
-        order: list[int] = torch.randperm(self.size, generator=generator).tolist()
-        return iter([(self.epoch, index) for index in order[self.skip :]])
 
 
 EvaluationSample = tuple[Tensor, Tensor, Tensor, str]

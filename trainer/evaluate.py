@@ -11,7 +11,8 @@ from models.geometry import network_input, segment_logits
 from models.manifest import InputSpec, Manifest, Metrics
 from trainer.dataset import EvaluationSample, EvaluationSet, VocFolder
 from trainer.errors import DatasetError
-from trainer.loop import Precision, pixel_loss
+from trainer.loop import Precision
+from trainer.losses import cross_entropy
 from trainer.metrics import ConfusionMatrix
 
 
@@ -72,7 +73,7 @@ def evaluate_network(
             for index, name in enumerate(names):
                 target = small_labels[index].to(precision.device).long()
                 loss += float(
-                    pixel_loss(logits[index : index + 1], target[None], class_set.ignore_index)
+                    cross_entropy(logits[index : index + 1], target[None], class_set.ignore_index)
                 )
                 height, width = labels[index].shape
                 chosen = segment_logits(logits[index], height, width).labels.cpu()

@@ -14,17 +14,35 @@ from models.atomic import write_atomically, write_bytes
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """One line of metrics.csv. Losses are per image at the input's size; accuracy is the share
-    of labelled pixels; the validation metrics are at the labels' own resolution."""
+    """One line of metrics.csv.
+
+    `train_loss` is what was minimised; `train_cross_entropy` and `val_loss` are both the plain
+    cross entropy of a labelled pixel at the network's input size, to be held side by side.
+    Accuracy is the share of labelled pixels that are right; the validation's accuracy and mean IoU
+    are at the labels' own resolution. None where the epoch was not validated.
+    """
 
     epoch: int
     step: int
     learning_rate: float
     train_loss: float
+    train_cross_entropy: float
     train_accuracy: float
-    val_loss: float
-    val_accuracy: float
-    val_mean_iou: float
+    val_loss: float | None
+    val_accuracy: float | None
+    val_mean_iou: float | None
+
+
+def best_epoch(history: list[EpochRecord]) -> int | None:
+    """The first epoch of the highest mean IoU; the first validated one when none has a value."""
+    validated = [record for record in history if record.val_mean_iou is not None]
+    if not validated:
+        return None
+    return max(validated, key=lambda r: (_or_lowest(r.val_mean_iou), -r.epoch)).epoch
+
+
+def _or_lowest(score: float | None) -> float:
+    return -1.0 if score is None or score != score else score
 
 
 def write_history(folder: Path, history: list[EpochRecord]) -> None:
@@ -47,12 +65,14 @@ def draw_curves(history: list[EpochRecord]) -> Figure:
     FigureCanvasAgg(figure)
     loss, score = figure.subplots(1, 2)
     epochs = [record.epoch for record in history]
-    loss.plot(epochs, [r.train_loss for r in history], "C0o--", ms=3, label="train")
-    loss.plot(epochs, [r.val_loss for r in history], "C0o-", ms=3, label="validation")
+    validated = [record for record in history if record.val_loss is not None]
+    at = [record.epoch for record in validated]
+    loss.plot(epochs, [r.train_cross_entropy for r in history], "C0o--", ms=3, label="train")
+    loss.plot(at, [r.val_loss for r in validated], "C0o-", ms=3, label="validation")
     loss.set(xlabel="epoch", ylabel="cross entropy per pixel", title="Loss")
     score.plot(epochs, [r.train_accuracy for r in history], "C1o--", ms=3, label="train accuracy")
-    score.plot(epochs, [r.val_accuracy for r in history], "C1o-", ms=3, label="val accuracy")
-    score.plot(epochs, [r.val_mean_iou for r in history], "C2o-", ms=3, label="val mean IoU")
+    score.plot(at, [r.val_accuracy for r in validated], "C1o-", ms=3, label="val accuracy")
+    score.plot(at, [r.val_mean_iou for r in validated], "C2o-", ms=3, label="val mean IoU")
     score.set(xlabel="epoch", title="Pixel accuracy and mean IoU", ylim=(0, 1))
     for axes in (loss, score):
         axes.grid(alpha=0.3)

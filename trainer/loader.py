@@ -4,31 +4,36 @@ import os
 
 from torch.utils.data import DataLoader
 
-from models.manifest import InputSpec
-from trainer.augment import PlainResize, ScaleCropFlip, TrainingTransform
+from trainer.augment import training_transform
 from trainer.config import FitConfig
-from trainer.dataset import EpochSampler, Sample, TrainingSet, VocFolder
+from trainer.dataset import VocFolder
+from trainer.distributed import Processes
+from trainer.training_set import EpochBatches, Sample, TrainingSet
 
 
 def training_loader(
     config: FitConfig,
     folder: VocFolder,
     ids: list[str],
-    spec: InputSpec,
     *,
     epoch: int,
     skip: int,
     pin_memory: bool,
+    processes: Processes,
 ) -> DataLoader[Sample]:
-    """What is left of an epoch after its first `skip` images: uint8 (N, 3, h, w), (N, h, w)."""
-    transform: TrainingTransform = PlainResize(spec.height, spec.width)
-    if config.recipe.augment:
-        ignore = folder.class_set.ignore_index
-        transform = ScaleCropFlip(spec.height, spec.width, ignore_index=ignore)
+    """What is left of an epoch after its first `skip` batches: uint8 (n, 3, h, w), (n, h, w)."""
+    transform = training_transform(config, ignore_index=folder.class_set.ignore_index)
     return DataLoader(
         TrainingSet(folder, ids, transform, seed=config.seed),
-        batch_size=config.batch_size,
-        sampler=EpochSampler(len(ids), epoch=epoch, seed=config.seed, skip=skip),
+        batch_sampler=EpochBatches(
+            len(ids),
+            config.batch_size,
+            epoch=epoch,
+            seed=config.seed,
+            skip=skip,
+            rank=processes.rank,
+            world=processes.world,
+        ),
         num_workers=loader_processes(config),
         pin_memory=pin_memory,
     )

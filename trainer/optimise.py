@@ -1,5 +1,7 @@
 """Optimizer and learning-rate schedule."""
 
+import math
+
 from torch import nn
 from torch.optim import Adam, AdamW, Optimizer
 
@@ -7,14 +9,18 @@ from models.network import SegmentationNetwork
 from trainer.recipe import Recipe
 
 POLY_POWER = 0.9  # Chen et al., "DeepLab", 2017
+MAX_WARMUP = 0.1  # of all steps: a short run is not all warm-up
 
 
-def build_optimizer(network: SegmentationNetwork, recipe: Recipe) -> Optimizer:
-    """One group for the pretrained encoder, one for the rest, each split by weight decay: norms
-    and biases are not decayed."""
+def build_optimizer(
+    network: SegmentationNetwork, recipe: Recipe, *, pretrained: bool = False
+) -> Optimizer:
+    """One group for the encoder, slower if it is pretrained, one for the rest; each split by
+    weight decay: norms and biases are not decayed."""
     encoder, rest = network.parameter_groups()
+    encoder_lr = recipe.lr * (recipe.encoder_lr_factor if pretrained else 1)
     groups = []
-    for parameters, lr in ((encoder, recipe.encoder_lr or recipe.lr), (rest, recipe.lr)):
+    for parameters, lr in ((encoder, encoder_lr), (rest, recipe.lr)):
         for decayed in (True, False):
             members = [p for p in parameters if (p.dim() > 1) == decayed]
             if members:
@@ -33,10 +39,14 @@ def set_learning_rate(optimizer: Optimizer, recipe: Recipe, *, step: int, total_
 
 def schedule_factor(recipe: Recipe, *, step: int, total_steps: int) -> float:
     """A function of the step alone, so a resumed run needs no state for it."""
-    warmup = min(1.0, (step + 1) / (recipe.warmup_steps + 1))
     if recipe.schedule == "constant":
-        return warmup
-    return float(warmup * (1 - step / total_steps) ** POLY_POWER)
+        warmup, rest = recipe.warmup_steps, 1.0
+    else:
+        warmup = min(recipe.warmup_steps, int(total_steps * MAX_WARMUP))
+        done = step / total_steps
+        poly = (1 - done) ** POLY_POWER
+        rest = poly if recipe.schedule == "poly" else (1 + math.cos(math.pi * done)) / 2
+    return float(min(1.0, (step + 1) / (warmup + 1)) * rest)
 
 
 def count_parameters(network: nn.Module) -> int:

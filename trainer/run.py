@@ -1,34 +1,37 @@
 """Wires one training run: data, network, optimizer, loop, and the folder that keeps it all."""
 
 import copy
-import json
 import logging
 import time
-from pathlib import Path
+from collections.abc import Mapping
+from functools import reduce
+from operator import add
 
 import torch
 from torch import Tensor
 
-from models import build, load_checkpoint, save_checkpoint
-from models.atomic import write_bytes
+from models import build, load_checkpoint
 from models.checkpoint import stored_state
-from models.devices import choose_device, use_bf16
+from models.devices import use_bf16
 from models.manifest import InputSpec, Manifest, Metrics
 from models.network import SegmentationNetwork
 from models.weights import require_fit
+from trainer.average import averaged_copy
 from trainer.config import FitConfig
 from trainer.dataset import VocFolder
-from trainer.errors import ConfigError
+from trainer.distributed import Processes
+from trainer.errors import ConfigError, DatasetError
 from trainer.evaluate import Evaluation, evaluate_network, require_same_classes
-from trainer.history import EpochRecord, write_history
+from trainer.history import EpochRecord, best_epoch
 from trainer.interrupt import Interrupt, StopRequested
 from trainer.loader import loader_processes, training_loader
-from trainer.loop import Precision, RunningTotals, train_epoch
+from trainer.loop import Learner, Precision, RunningTotals, train_epoch
+from trainer.losses import SegmentationLoss
 from trainer.optimise import build_optimizer, count_parameters, set_learning_rate
 from trainer.pretrained import load_encoder_weights
 from trainer.progress import Reporter
 from trainer.provenance import command_line, describe_checkpoint, now
-from trainer.samples import save_comparison
+from trainer.run_folder import Picture, RunFolder, saved_config
 from trainer.state import Progress, load_state, restore, save_state
 
 logger = logging.getLogger(__name__)
@@ -39,40 +42,53 @@ STATE_EVERY_STEPS = 200
 class Run:
     """One run folder and the objects that fill it; `execute` is the whole story."""
 
-    def __init__(self, config: FitConfig, reporter: Reporter, interrupt: Interrupt) -> None:
+    def __init__(
+        self,
+        config: FitConfig,
+        reporter: Reporter,
+        interrupt: Interrupt,
+        processes: Processes,
+        device: torch.device,
+    ) -> None:
         self.config = config
         self.reporter = reporter
         self.interrupt = interrupt
+        self.processes = processes
+        self.kept = RunFolder(config.out, writes=processes.first)
         self.folder = VocFolder.open(config.data, border=config.border)
         self.train_ids = self.folder.split(config.train_split)[: config.limit]
         self.val_ids = self.folder.split(config.val_split)[: config.limit]
-        device = choose_device(config.device)
         self.precision = Precision(device, use_bf16(device, config.precision))
         torch.manual_seed(config.seed)
-        network: SegmentationNetwork = build(
+        network = build(
             config.arch,
             num_classes=len(self.folder.class_set),
             base_channels=config.base_channels,
         )
-        if config.image_size <= network.stride:  # one pixel inside: batch norm needs two values
-            raise ConfigError(
-                f"--image-size {config.image_size}: {config.arch} needs more than {network.stride}"
-            )
-        self.spec = InputSpec(
-            height=config.image_size,
-            width=config.image_size,
-            mean=network.mean,
-            std=network.std,
-            stride=network.stride,
-        )
+        self.spec = _input_spec(config, network)
         self.network: SegmentationNetwork = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.optimizer = build_optimizer(network, config.recipe)
+        self.learner = self._learner()
         self.progress = Progress(started=now(), command=command_line())
         self.fingerprint = self.folder.fingerprint(self.train_ids)
 
-    @property
-    def state_path(self) -> Path:
-        return self.config.out / "state.pt"
+    def _learner(self) -> Learner:
+        recipe, device = self.config.recipe, self.precision.device
+        network = self.processes.wrap(self.network, device)
+        pretrained = bool(self.config.encoder_weights or self.config.init)
+        return Learner(
+            network=torch.compile(network) if self.config.compile else network,  # type: ignore[arg-type]
+            optimizer=build_optimizer(self.network, recipe, pretrained=pretrained),
+            loss=SegmentationLoss(
+                recipe,
+                ignore_index=self.folder.class_set.ignore_index,
+                total=self.processes.total,
+            ),
+            spec=self.spec,
+            precision=self.precision,
+            averaged=averaged_copy(self.network, recipe.ema_decay) if recipe.ema_decay else None,
+            clip_norm=recipe.clip_norm,
+            freeze_batch_norm=recipe.freeze_batch_norm,
+        )
 
     @property
     def steps_per_epoch(self) -> int:
@@ -82,29 +98,27 @@ class Run:
         """Trains to the last epoch; returns the last validation, None when nothing was left."""
         self._prepare()
         evaluation = None
-        while self.progress.epoch <= self.config.epochs:
+        while self.progress.epoch <= self.config.epochs and not self._stopped_early():
             try:
                 self._train_epoch()
                 evaluation = self._finish_epoch()
-            except StopRequested:
-                self._save_state()
+            except (StopRequested, DatasetError):
+                self._save_state()  # both come between steps, where the state is whole
                 raise
         return evaluation
 
     def _prepare(self) -> None:
         config = self.config
-        config.out.mkdir(parents=True, exist_ok=True)
         if config.resume:
             self._resume()
-        elif self.state_path.exists():
-            raise ConfigError(
-                f"--out {config.out}: already holds a run; continue it with --resume, or choose "
-                "another folder"
-            )
-        else:
+        elif self.processes.first:
+            self.kept.require_unused()
+        self.processes.wait()  # until the first has seen that the folder is unused
+        if not config.resume:
             self._initialise()
+        self.kept.write_config(config)
+        if not config.resume:
             self._save_state()  # so that --resume works from the first step on
-        write_bytes(config.out / "config.json", config.to_json().encode())
         logger.info(
             "%s, %.1f M parameters, %d classes, %d training and %d validation images, %s %s",
             config.arch,
@@ -128,8 +142,8 @@ class Run:
             logger.info("weights from %s", self.config.init)
 
     def _resume(self) -> None:
-        state = load_state(self.state_path)
-        differences = self.config.differences(json.loads(state["config"]))
+        state = load_state(self.kept.state_path)
+        differences = self.config.differences(saved_config(state))
         if differences:
             raise ConfigError("--resume: the run was started otherwise: " + "; ".join(differences))
         if state["fingerprint"] != self.fingerprint:
@@ -137,7 +151,7 @@ class Run:
                 f"--resume: --data {self.config.data} is not what the run was started on: the ids, "
                 f"classes or masks of {self.config.train_split} were changed"
             )
-        self.progress = restore(state, self.network, self.optimizer)
+        self.progress = restore(state, self.network, self.learner.averaged, self.learner.optimizer)
         logger.info(
             "resuming in epoch %d after %d batches", self.progress.epoch, self.progress.batches
         )
@@ -145,43 +159,39 @@ class Run:
     def _train_epoch(self) -> None:
         """The rest of the epoch that `progress` stands in."""
         config, progress = self.config, self.progress
-        skip = progress.batches * config.batch_size
+        done = progress.batches * config.batch_size
         self.reporter.begin(
-            f"epoch {progress.epoch}/{config.epochs}", total=len(self.train_ids), done=skip
+            f"epoch {progress.epoch}/{config.epochs}", total=len(self.train_ids), done=done
         )
         began = time.monotonic()
+        batches = training_loader(
+            config,
+            self.folder,
+            self.train_ids,
+            epoch=progress.epoch,
+            skip=progress.batches,
+            pin_memory=self.precision.device.type == "cuda",
+            processes=self.processes,
+        )
         train_epoch(
-            self.network,
-            training_loader(
-                config,
-                self.folder,
-                self.train_ids,
-                self.spec,
-                epoch=progress.epoch,
-                skip=skip,
-                pin_memory=self.precision.device.type == "cuda",
-            ),
-            self.optimizer,
-            self.spec,
-            ignore_index=self.folder.class_set.ignore_index,
-            precision=self.precision,
-            totals=progress.totals,
+            self.learner,
+            batches,
+            progress.totals,
             before_step=self._set_learning_rate,
             after_step=self._after_step,
         )
-        images = len(self.train_ids) - skip
         logger.info(
             "epoch %d/%d: train loss %.4f, accuracy %.4f, %.1f images/s",
             progress.epoch,
             config.epochs,
-            progress.totals.mean_loss,
+            progress.totals.mean_objective,
             progress.totals.accuracy,
-            images / (time.monotonic() - began),
+            (len(self.train_ids) - done) / (time.monotonic() - began),
         )
 
     def _set_learning_rate(self) -> None:
         set_learning_rate(
-            self.optimizer,
+            self.learner.optimizer,
             self.config.recipe,
             step=self.progress.step,
             total_steps=self.steps_per_epoch * self.config.epochs,
@@ -190,94 +200,115 @@ class Run:
     def _after_step(self, totals: RunningTotals) -> None:
         self.progress.step += 1
         self.progress.batches += 1
-        self.reporter.advance(self.config.batch_size, loss=totals.mean_loss)
+        self.reporter.advance(self.config.batch_size, loss=totals.mean_objective)
         if self.progress.step % STATE_EVERY_STEPS == 0:
             self._save_state()
-        self.interrupt.check()
+        self._stop_if_asked()
 
-    def _finish_epoch(self) -> Evaluation:
+    def _stop_if_asked(self) -> None:
+        """One process may have had the signal alone; all have to stop at the same step."""
+        if self.processes.any(self.interrupt.requested, self.precision.device):
+            raise StopRequested
+
+    def _finish_epoch(self) -> Evaluation | None:
         """Validates, records and saves; afterwards `progress` stands at the next epoch."""
         progress, config = self.progress, self.config
-        keeps = progress.epoch % config.checkpoint_every == 0 or progress.epoch == config.epochs
-        evaluation = self._validate(keeps)
+        ends = progress.epoch == config.epochs
+        keeps = ends or progress.epoch % config.checkpoint_every == 0
+        validates = keeps or progress.epoch % config.validate_every == 0
+        stored = self._stored_state()
+        evaluation = self._validate(stored, draws=keeps) if validates else None
         self._record(evaluation)
-        self._save_checkpoints(evaluation, keeps)
-        write_history(config.out, progress.history)
+        self._save_checkpoints(stored, evaluation, keeps=keeps)
+        self.kept.write_history(progress.history)
         progress.epoch += 1
         progress.batches = 0
         progress.totals = RunningTotals()
         self._save_state()
         return evaluation
 
-    def _record(self, evaluation: Evaluation) -> None:
+    def _record(self, evaluation: Evaluation | None) -> None:
+        totals = self.progress.totals
         record = EpochRecord(
             epoch=self.progress.epoch,
             step=self.progress.step,
-            learning_rate=self.optimizer.param_groups[-1]["lr"],
-            train_loss=self.progress.totals.mean_loss,
-            train_accuracy=self.progress.totals.accuracy,
-            val_loss=evaluation.loss,
-            val_accuracy=evaluation.matrix.pixel_accuracy(),
-            val_mean_iou=evaluation.matrix.mean_iou(),
+            learning_rate=self.learner.optimizer.param_groups[-1]["lr"],
+            train_loss=totals.mean_objective,
+            train_cross_entropy=totals.mean_cross_entropy,
+            train_accuracy=totals.accuracy,
+            val_loss=evaluation.loss if evaluation else None,
+            val_accuracy=evaluation.matrix.pixel_accuracy() if evaluation else None,
+            val_mean_iou=evaluation.matrix.mean_iou() if evaluation else None,
         )
         self.progress.history.append(record)
-        logger.info(
-            "epoch %d/%d: val loss %.4f, accuracy %.4f, mean IoU %.4f",
-            record.epoch,
-            self.config.epochs,
-            record.val_loss,
-            record.val_accuracy,
-            record.val_mean_iou,
-        )
+        if evaluation:
+            logger.info(
+                "epoch %d/%d: val loss %.4f, accuracy %.4f, mean IoU %.4f",
+                record.epoch,
+                self.config.epochs,
+                record.val_loss,
+                record.val_accuracy,
+                record.val_mean_iou,
+            )
 
-    def _save_checkpoints(self, evaluation: Evaluation, keeps: bool) -> None:
+    def _save_checkpoints(
+        self, stored: Mapping[str, Tensor], evaluation: Evaluation | None, *, keeps: bool
+    ) -> None:
         """`last` always, `best` when it is, and one that stays when `keeps`."""
-        progress, config = self.progress, self.config
+        progress = self.progress
         names = ["last"]
-        score = evaluation.matrix.mean_iou()
-        if score > progress.best_score or len(progress.history) == 1:
-            progress.best_score = max(score, progress.best_score)  # NaN compares as not greater
+        if best_epoch(progress.history) == progress.epoch:
             names.append("best")
         if keeps:
             names.append(f"epoch-{progress.epoch:03d}")
-        manifest = self._manifest(evaluation.metrics(self.folder, config.val_split))
-        for name in names:
-            save_checkpoint(
-                config.out / "checkpoints" / f"{name}.pth",
-                self.network.state_dict(),
-                manifest,
-                dtype=config.weights_dtype,
-            )
+        metrics = evaluation.metrics(self.folder, self.config.val_split) if evaluation else None
+        self.kept.save_checkpoints(names, stored, self._manifest(metrics), self.config)
 
-    def _validate(self, draws: bool) -> Evaluation:
-        config = self.config
+    def _stopped_early(self) -> bool:
+        patience, best = self.config.early_stop, best_epoch(self.progress.history)
+        stops = bool(patience) and best is not None and self.progress.epoch - 1 - best >= patience
+        if stops:
+            logger.info("no better mean IoU since epoch %s: stopped early", best)
+        return stops
+
+    def _validate(self, stored: Mapping[str, Tensor], *, draws: bool) -> Evaluation:
+        """Each validation image once, divided among the processes; the figures are of all."""
+        config, processes = self.config, self.processes
+        share = self.val_ids[processes.rank :: processes.world]
         pictured = set(self.val_ids[: config.samples]) if draws else set()
-        folder = config.out / "samples" / f"epoch-{self.progress.epoch:03d}"
-        self.reporter.begin("validation", total=len(self.val_ids))
+        pictures: list[Picture] = []
+        self.reporter.begin("validation", total=len(share))
 
         def on_image(image_id: str, labels: Tensor, result: Tensor) -> None:
-            self.interrupt.check()
+            if processes.world == 1:
+                self._stop_if_asked()
             self.reporter.advance(1)
             if image_id in pictured:
-                image = self.folder.read_image(image_id)
-                path = folder / f"{image_id.replace(':', '-')}.png"
-                save_comparison(path, image, labels, result, self.folder.class_set)
+                pictures.append(Picture(image_id, labels, result))
 
-        return evaluate_network(
-            self._stored_network(),
+        network = copy.deepcopy(self.network)
+        network.load_state_dict(stored)
+        processes.share_state(network)  # batch statistics differ where each process has its own
+        evaluation = evaluate_network(
+            network,
             self.folder,
-            self.val_ids,
+            share,
             self.spec,
             Precision(self.precision.device),
             workers=loader_processes(config),
             on_image=on_image,
         )
+        for each in processes.gather(pictures):
+            self.kept.save_pictures(self.progress.epoch, each, self.folder)
+        total: Evaluation = reduce(add, processes.gather(evaluation))
+        return total
 
-    def _stored_network(self) -> SegmentationNetwork:
-        """What a checkpoint of now holds, so that its figures are those of the file."""
-        stored = copy.deepcopy(self.network)
-        stored.load_state_dict(stored_state(self.network.state_dict(), self.config.weights_dtype))
-        return stored
+    def _stored_state(self) -> dict[str, Tensor]:
+        """What a checkpoint of now holds: the averaged weights where there are some, rounded as
+        in the file, so that the figures are those of the file."""
+        averaged = self.learner.averaged
+        network = self.network if averaged is None else averaged.module
+        return stored_state(network.state_dict(), self.config.weights_dtype)
 
     def _manifest(self, metrics: Metrics | None) -> Manifest:
         return describe_checkpoint(
@@ -291,11 +322,30 @@ class Run:
         )
 
     def _save_state(self) -> None:
-        save_state(
-            self.state_path,
-            self.network,
-            self.optimizer,
-            self.progress,
-            self.config.to_json(),
-            self.fingerprint,
-        )
+        if self.processes.first:
+            save_state(
+                self.kept.state_path,
+                self.network,
+                self.learner.averaged,
+                self.learner.optimizer,
+                self.progress,
+                self.config.to_json(),
+                self.fingerprint,
+            )
+
+
+def _input_spec(config: FitConfig, network: SegmentationNetwork) -> InputSpec:
+    height, width = config.input_size
+    # one pixel inside: batch norm needs two values
+    if min(config.training_size) <= network.stride:
+        name = "crop-size" if config.crop_size else "image-size"
+        value = config.crop_size or config.image_size
+        raise ConfigError(f"--{name} {value}: {config.arch} needs more than {network.stride}")
+    return InputSpec(
+        mode=config.input_mode,
+        height=height,
+        width=width,
+        mean=network.mean,
+        std=network.std,
+        stride=network.stride,
+    )

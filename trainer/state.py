@@ -7,13 +7,14 @@ from typing import Any
 import torch
 from torch import nn
 from torch.optim import Optimizer
+from torch.optim.swa_utils import AveragedModel
 
 from models.atomic import write_atomically
 from trainer.errors import ConfigError
 from trainer.history import EpochRecord
 from trainer.loop import RunningTotals
 
-STATE_KEYS = {"network", "optimizer", "progress", "config", "random", "fingerprint"}
+STATE_KEYS = {"network", "averaged", "optimizer", "progress", "config", "random", "fingerprint"}
 
 
 @dataclass
@@ -24,7 +25,6 @@ class Progress:
     batches: int = 0
     step: int = 0
     totals: RunningTotals = field(default_factory=RunningTotals)
-    best_score: float = float("-inf")
     started: str = ""
     command: str = ""
     history: list[EpochRecord] = field(default_factory=list)
@@ -33,6 +33,7 @@ class Progress:
 def save_state(
     path: Path,
     network: nn.Module,
+    averaged: AveragedModel | None,
     optimizer: Optimizer,
     progress: Progress,
     config: str,
@@ -41,6 +42,7 @@ def save_state(
     """Atomic: a kill during the save leaves the state saved before."""
     state = {
         "network": network.state_dict(),
+        "averaged": None if averaged is None else averaged.state_dict(),
         "optimizer": optimizer.state_dict(),
         "progress": asdict(progress),
         "config": config,
@@ -64,9 +66,16 @@ def load_state(path: Path) -> dict[str, Any]:
     return state
 
 
-def restore(state: dict[str, Any], network: nn.Module, optimizer: Optimizer) -> Progress:
+def restore(
+    state: dict[str, Any],
+    network: nn.Module,
+    averaged: AveragedModel | None,
+    optimizer: Optimizer,
+) -> Progress:
     """Puts weights, moments and random state back and returns where the run was."""
     network.load_state_dict(state["network"])
+    if averaged is not None:
+        averaged.load_state_dict(state["averaged"])
     optimizer.load_state_dict(state["optimizer"])
     torch.set_rng_state(state["random"])
     values = dict(state["progress"])

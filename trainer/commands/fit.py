@@ -5,6 +5,7 @@ import logging
 from rich.console import Console
 
 from trainer.config import FitConfig
+from trainer.distributed import join_processes
 from trainer.interrupt import Interrupt
 from trainer.progress import Reporter
 from trainer.run import Run
@@ -14,10 +15,14 @@ logger = logging.getLogger(__name__)
 
 def fit(config: FitConfig) -> None:
     """Trains; Ctrl-C saves the state and says how to go on."""
-    with Reporter(Console(stderr=True)) as reporter, Interrupt() as interrupt:
-        try:
-            Run(config, reporter, interrupt).execute()
-        except KeyboardInterrupt:
-            logger.warning("stopped; the same command with --resume goes on from here")
-            raise
-    logger.info("checkpoints, curves.png, metrics.csv and samples are in %s", config.out)
+    with join_processes(config.device) as (processes, device):
+        if not processes.first:
+            logging.getLogger().setLevel(logging.WARNING)
+        console = Console(stderr=True, quiet=not processes.first)
+        with Reporter(console) as reporter, Interrupt() as interrupt:
+            try:
+                Run(config, reporter, interrupt, processes, device).execute()
+            except KeyboardInterrupt:
+                logger.warning("stopped; the same command with --resume goes on from here")
+                raise
+        logger.info("checkpoints, curves.png, metrics.csv and samples are in %s", config.out)
