@@ -1,12 +1,12 @@
 # `make serve` and `make test` set everything up; a second run sets up nothing again.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test lint types lock docker-test clean
+.PHONY: help setup serve test lint types bench-train lock docker-test clean
 
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-EXTRAS := service,trainer,pretrained,dev
+EXTRAS := service,trainer,export,tensorboard,pretrained,dev
 MODEL ?= $(or $(SERVICE_MODEL),voc)
 # any of these that is Python 3.11 or newer
 PYTHON ?= $(firstword $(foreach p,python3 python3.14 python3.13 python3.12 python3.11,\
@@ -37,6 +37,9 @@ lint: $(STAMP)
 
 types: $(STAMP)
 	$(BIN)/mypy
+
+bench-train: $(STAMP) ## images/s in training beside a plain loop; DATA=folder, ARGS="--arch unet"
+	$(BIN)/python -m benchmarks.training $(if $(DATA),--data $(DATA)) $(ARGS)
 
 lock: ## pin what a fresh install gives today
 	rm -rf build/lock && $(PYTHON) -m venv build/lock

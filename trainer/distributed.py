@@ -1,5 +1,6 @@
 """Several processes, each with a share of every batch, started by torchrun."""
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from models.devices import choose_device
 
+logger = logging.getLogger(__name__)
+
 PATIENCE = timedelta(minutes=30)  # rank 0 may be long over an audit or a picture
 
 
@@ -29,6 +32,21 @@ class Processes:
     def first(self) -> bool:
         """Whether this is the process that writes and speaks."""
         return self.rank == 0
+
+    def share_norms(self, network: nn.Module, device: torch.device) -> None:
+        """Batch statistics over all processes, in place. Only GPUs can: PyTorch has no SyncBatchNorm
+        for the CPU, so there each process normalises its own share."""
+        if self.world == 1:
+            return
+        if device.type == "cuda":
+            nn.SyncBatchNorm.convert_sync_batchnorm(network)
+        else:
+            logger.info(
+                "%d processes: each normalises its own share of a batch, as PyTorch has no "
+                "synchronised batch norm for %s",
+                self.world,
+                device.type,
+            )
 
     def wrap(self, network: nn.Module, device: torch.device) -> nn.Module:
         """The module whose gradients are the mean over all processes."""

@@ -67,6 +67,7 @@ class Run:
         )
         self.spec = _input_spec(config, network)
         self.network: SegmentationNetwork = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        processes.share_norms(self.network, device)
         self.learner = self._learner()
         self.progress = Progress(started=now(), command=command_line())
         self.fingerprint = self.folder.fingerprint(self.train_ids)
