@@ -34,12 +34,12 @@ class Processes:
         return self.rank == 0
 
     def share_norms(self, network: nn.Module, device: torch.device) -> None:
-        """Batch statistics over all processes, in place. Only GPUs can: PyTorch has no SyncBatchNorm
-        for the CPU, so there each process normalises its own share."""
+        """Batch statistics over all processes, in place, which PyTorch can do on GPUs alone; on the
+        CPU each process normalises its own share."""
         if self.world == 1:
             return
         if device.type == "cuda":
-            nn.SyncBatchNorm.convert_sync_batchnorm(network)
+            nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
         else:
             logger.info(
                 "%d processes: each normalises its own share of a batch, as PyTorch has no "

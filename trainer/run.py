@@ -33,6 +33,7 @@ from trainer.progress import Reporter
 from trainer.provenance import command_line, describe_checkpoint, now
 from trainer.run_folder import Picture, RunFolder, saved_config
 from trainer.state import Progress, load_state, restore, save_state
+from trainer.tensorboard import require_tensorboard
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +51,8 @@ class Run:
         processes: Processes,
         device: torch.device,
     ) -> None:
+        if config.tensorboard:
+            require_tensorboard()
         self.config = config
         self.reporter = reporter
         self.interrupt = interrupt
@@ -221,7 +224,7 @@ class Run:
         evaluation = self._validate(stored, draws=keeps) if validates else None
         self._record(evaluation)
         self._save_checkpoints(stored, evaluation, keeps=keeps)
-        self.kept.write_history(progress.history)
+        self.kept.write_history(progress.history, tensorboard=config.tensorboard)
         progress.epoch += 1
         progress.batches = 0
         progress.totals = RunningTotals()

@@ -15,6 +15,7 @@ from trainer.dataset import VocFolder
 from trainer.errors import ConfigError
 from trainer.history import EpochRecord, write_history
 from trainer.samples import save_comparison
+from trainer.tensorboard import write_scalars
 
 
 @dataclass(frozen=True)
@@ -58,9 +59,12 @@ class RunFolder:
             path = self.path / "checkpoints" / f"{name}.pth"
             save_checkpoint(path, state, manifest, dtype=config.weights_dtype)
 
-    def write_history(self, history: list[EpochRecord]) -> None:
-        if self.writes:
-            write_history(self.path, history)
+    def write_history(self, history: list[EpochRecord], *, tensorboard: bool) -> None:
+        if not self.writes:
+            return
+        write_history(self.path, history)
+        if tensorboard:
+            write_scalars(self.path / "tensorboard", history[-1])
 
     def save_pictures(self, epoch: int, pictures: list[Picture], folder: VocFolder) -> None:
         if not self.writes:
