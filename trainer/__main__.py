@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from models import list_architectures
 from models.devices import keep_freed_memory
 from models.errors import ModelError
 from models.manifest import Dtype
@@ -34,7 +35,7 @@ Limit = Annotated[int | None, typer.Option(min=1, help="use only the first N ima
 @app.command()
 def fit(
     data: Data,
-    arch: Annotated[str, typer.Option(help="unet, unet_resnet50 or unet_efficientnet_lite0")],
+    arch: Annotated[str, typer.Option(help=f"one of {', '.join(list_architectures())}")],
     out: Annotated[Path, typer.Option(help="run folder; made if absent")],
     train_split: str = FitConfig.train_split,
     val_split: str = FitConfig.val_split,
