@@ -1,7 +1,12 @@
 """The ground floor: what a network, a class set and a checkpoint are, and the geometry between an
 image and a network's input. `trainer` and `service` import from here, never the other way."""
 
-from models import unet, unet_efficientnet_lite0, unet_resnet50  # noqa: F401 - registration
+from models import (  # noqa: F401 - registration
+    unet,
+    unet_efficientnet_lite0,
+    unet_resnet50,
+    unet_resnet50_full,
+)
 from models.architectures import build, list_architectures
 from models.checkpoint import (
     Checkpoint,

@@ -14,9 +14,9 @@ from models.architectures import architecture, build, list_architectures
 from models.classes import generic_classes
 from models.errors import CheckpointError, ClassSetError, UnknownArchitectureError
 from models.manifest import Arguments, InputSpec, Manifest, manifest_classes
+from models.misfits import list_misfits
 
 StateDict = dict[str, Tensor]
-MAX_LISTED_KEYS = 40
 
 
 def read_state(source: Path | bytes, *, name: str) -> StateDict:
@@ -111,21 +111,7 @@ def require_finite(state: Mapping[str, Tensor], *, name: str) -> None:
 
 def describe_misfits(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> list[str]:
     """Every difference in words, the number of classes first; empty when the state fits."""
-    misfits = []
-    for key, tensor in expected.items():
-        if key not in state:
-            if not key.endswith("num_batches_tracked"):  # absent from files of torch < 0.4.1
-                misfits.append(f"{key} is missing")
-        elif state[key].shape != tensor.shape:
-            misfits.append(
-                f"{key} is {tuple(state[key].shape)} in the checkpoint, "
-                f"{tuple(tensor.shape)} in the model"
-            )
-    misfits += [f"{key} is not in the model" for key in state if key not in expected]
-    left_out = len(misfits) - MAX_LISTED_KEYS
-    if left_out > 0:
-        misfits = [*misfits[:MAX_LISTED_KEYS], f"and {left_out} more"]
-    return _class_count_misfit(state, expected) + misfits
+    return _class_count_misfit(state, expected) + list_misfits(state, expected)
 
 
 def _class_count_misfit(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> list[str]:

@@ -19,7 +19,12 @@ def registry(monkeypatch: pytest.MonkeyPatch) -> dict[str, type[SegmentationNetw
 
 def test_lists_the_networks_sorted() -> None:
     """A network that is added needs a test class of its own, from `network_contract`."""
-    assert list_architectures() == ["unet", "unet_efficientnet_lite0", "unet_resnet50"]
+    assert list_architectures() == [
+        "unet",
+        "unet_efficientnet_lite0",
+        "unet_resnet50",
+        "unet_resnet50_full",
+    ]
 
 
 def test_build_returns_the_registered_class() -> None:
@@ -61,7 +66,7 @@ def test_an_unknown_name_lists_the_choices() -> None:
     assert isinstance(caught.value, ModelError)
 
 
-@pytest.mark.parametrize("name", ["unet", "unet_efficientnet_lite0", "unet_resnet50"])
+@pytest.mark.parametrize("name", list_architectures())
 @pytest.mark.parametrize("argument", ["num_classes", "base_channels", "in_channels"])
 @pytest.mark.parametrize("value", [0, -1])
 def test_an_impossible_argument_is_named(name: str, argument: str, value: int) -> None:

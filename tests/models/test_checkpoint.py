@@ -50,7 +50,7 @@ class TestRoundTrip:
         with torch.inference_mode():
             assert torch.equal(checkpoint.network(images), network(images))
 
-    @pytest.mark.parametrize("name", ARCHITECTURES)
+    @pytest.mark.parametrize("name", ["unet", "unet_efficientnet_lite0", "unet_resnet50"])
     @pytest.mark.parametrize("dtype", HALF)
     def test_half_precision_takes_half_the_bytes_and_loads_close_in_float32(
         self, tmp_path: Path, name: str, dtype: Dtype

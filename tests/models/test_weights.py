@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from models import CheckpointError, build
+from models.misfits import MAX_LISTED_KEYS
 from models.weights import (
-    MAX_LISTED_KEYS,
     describe_misfits,
     infer_manifest,
     read_state,
@@ -19,7 +19,7 @@ from models.weights import (
 )
 from tests.networks import manifest_for, small_network
 
-ARCHITECTURES = ["unet", "unet_efficientnet_lite0", "unet_resnet50"]
+ARCHITECTURES = ["unet", "unet_efficientnet_lite0", "unet_resnet50", "unet_resnet50_full"]
 
 
 class Payload:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from models import Checkpoint, ModelError
+from models import Checkpoint, ModelError, list_architectures
 from models.geometry import Segmentation
 from service.engine import Engine, Unit
 from tests.networks import manifest_for, small_network
@@ -83,7 +83,7 @@ class TestBatching:
         for one, other in zip(together, alone, strict=True):
             torch.testing.assert_close(one.confidence, other.confidence, rtol=1e-2, atol=0.5)
 
-    @pytest.mark.parametrize("name", ["unet", "unet_resnet50", "unet_efficientnet_lite0"])
+    @pytest.mark.parametrize("name", list_architectures())
     def test_every_architecture_answers_in_a_batch_as_alone(self, name: str) -> None:
         network = small_network(name)
         engine = Engine(

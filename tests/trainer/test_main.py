@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from models import list_architectures
 from tests.trainer.command_line import refusal, run_command, succeed
 from tests.trainer.datasets import three_class_dataset, write_mask
 from tests.trainer.runs import SMALL
@@ -52,7 +53,7 @@ def test_help_lists_the_options_and_is_no_error(command: str, option: str) -> No
     [
         (("--out", "runs/12:30"), ["--out runs/12:30"]),
         (("--epochs", "0"), ["--epochs 0"]),
-        (("--arch", "unet3d"), ["--arch unet3d", "unet_resnet50", "unet_efficientnet_lite0"]),
+        (("--arch", "unet3d"), ["--arch unet3d", *list_architectures()]),
         (("--border", "maybe"), ["--border maybe", "class, ignore"]),
         (("--device", "abacus"), ["device", "abacus"]),
         (("--device", "cuda:77"), ["device", "cuda:77"]),

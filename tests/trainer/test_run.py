@@ -285,4 +285,4 @@ def test_imagenet_weights_are_where_the_encoder_starts(
 def test_encoder_weights_for_another_network_are_refused(run_data: Path, tmp_path: Path) -> None:
     options = ("--encoder-weights", "imagenet")
     line = refusal("fit", "--data", run_data, "--out", tmp_path / "run", *SMALL, *options)
-    assert "--encoder-weights imagenet: only unet_efficientnet_lite0" in line
+    assert "--encoder-weights imagenet: this network has no pretrained encoder" in line

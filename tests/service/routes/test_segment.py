@@ -17,7 +17,7 @@ import pytest
 import torch
 from PIL import Image
 
-from models import build
+from models import build, list_architectures
 from service import segmenter, upload
 from service.app import create_app
 from service.engine import Engine, Unit
@@ -224,7 +224,7 @@ class TestUploads:
         assert (answer["width"], answer["height"]) == (24, 16)
         assert decoded(mask_of(answer)).shape == (16, 24)
 
-    @pytest.mark.parametrize("name", ["unet", "unet_resnet50", "unet_efficientnet_lite0"])
+    @pytest.mark.parametrize("name", list_architectures())
     def test_a_plain_state_dict_is_served_by_its_name(self, tmp_path: Path, name: str) -> None:
         with torch.random.fork_rng():
             torch.manual_seed(0)
