@@ -10,9 +10,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as T
 
-from models.geometry import resize_pixels
-
-PADDING_COLOR = 124  # mid-grey, near the mean of photographs
+from models.geometry import PADDING_COLOR, resize_pixels
 
 TrainingTransform = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
