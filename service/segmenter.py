@@ -5,6 +5,7 @@ import base64
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -111,14 +112,14 @@ class Segmenter:
         began = time.perf_counter()
         count = await self._in_thread(lambda: pixel_count(upload, max_pixels=self.max_pixels))
         asked = time.perf_counter()
-        async with self._budget.hold(count):
+        async with AsyncExitStack() as held:
+            await held.enter_async_context(self._budget.hold(count))
             granted = time.perf_counter()
             unit = await self._in_thread(lambda: self._prepare(upload))
             decode_s = asked - began + time.perf_counter() - granted
-            if self.manifest.input.mode == "tile":
-                answer = await _result(self.batcher.submit(unit))
-                return _Computed(answer, decode_s, granted - asked)
-        answer = await _result(self.batcher.submit(unit))
+            if self.manifest.input.mode == "resize":
+                await held.aclose()
+            answer = await _result(self.batcher.submit(unit))
         return _Computed(answer, decode_s, granted - asked)
 
     async def close(self) -> None:
@@ -152,10 +153,7 @@ async def _result(future: Future[T]) -> T:
             await asyncio.wait([waiting])
         raise
     finally:
-        del (
-            future,
-            waiting,
-        )  # an error's frames, and the image in them, would wait for the collector
+        del future, waiting  # in an error's frames they would keep the image from being freed
 
 
 def _ms(seconds: float) -> float:
