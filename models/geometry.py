@@ -14,6 +14,7 @@ from torchvision.transforms.v2 import functional as T
 from models.manifest import InputSpec
 
 STRIP_ELEMENTS = 1 << 23  # logits held at full resolution at a time: 32 MiB of float32
+PADDING_COLOR = 124  # mid-grey, near the mean of photographs
 
 
 def resize_pixels(pixels: Tensor, height: int, width: int) -> Tensor:
@@ -75,10 +76,18 @@ def segment_logits(logits: Tensor, height: int, width: int) -> Segmentation:
         best, index = strip.max(0)  # (rows, W); max is several times faster than argmax here
         probability = torch.exp(best - strip.logsumexp(0))
         labels[top : top + rows] = index
-        flat = index.flatten()
-        pixels += torch.bincount(flat, minlength=num_classes)
-        confidence += torch.bincount(flat, probability.flatten().double(), minlength=num_classes)
+        counts, sums = class_sums(index, probability, num_classes)
+        pixels += counts
+        confidence += sums
     return Segmentation(labels, pixels, confidence)
+
+
+def class_sums(index: Tensor, probability: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
+    """Chosen classes int64 (...) and their probabilities (...) -> how often each was chosen, int64
+    (K,), and the sum of its probabilities, float64 (K,)."""
+    flat = index.flatten()
+    counts = torch.bincount(flat, minlength=num_classes)
+    return counts, torch.bincount(flat, probability.flatten().double(), minlength=num_classes)
 
 
 def resize_rows(logits: Tensor, height: int, width: int, top: int, bottom: int) -> Tensor:

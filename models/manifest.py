@@ -29,11 +29,16 @@ InputMode = Literal["resize", "tile"]
 
 
 class InputSpec(_Part):
-    """How an image becomes a network's input; `mean` and `std` are fractions of full scale."""
+    """How an image becomes a network's input; `mean` and `std` are fractions of full scale.
+
+    `resize` stretches the whole image to height x width; `tile` slides a window of that size over
+    the image at its own resolution, neighbours sharing at least the fraction `overlap` of a tile.
+    """
 
     mode: InputMode = "resize"
     height: Annotated[int, Field(ge=8, le=4096)] = 256
     width: Annotated[int, Field(ge=8, le=4096)] = 256
+    overlap: Annotated[float, Field(ge=0, le=0.5)] = 0.25
     mean: tuple[Annotated[float, Field(allow_inf_nan=False)], ...]
     std: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...]
     stride: PositiveInt

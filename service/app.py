@@ -65,18 +65,28 @@ def _assemble(settings: Settings) -> tuple[Engine, State]:
     """From the folder of checkpoints to the engine, and what feeds it."""
     checkpoint = load_active(settings.checkpoints, settings.model)
     manifest = checkpoint.manifest
+    per_pass = max(1, settings.batch_pixels // (manifest.input.height * manifest.input.width))
     try:
-        engine = Engine(checkpoint, device=settings.device, precision=settings.precision)
+        engine = Engine(
+            checkpoint,
+            device=settings.device,
+            precision=settings.precision,
+            tiles_per_pass=per_pass,
+        )
     except ModelError as error:
         raise StartupError(f"--device {settings.device}: {error}") from error
-    unit_pixels = manifest.input.height * manifest.input.width
     batcher = Batcher(
         engine.run,
-        max_batch=max(1, settings.batch_pixels // unit_pixels),
+        # a tiled image makes passes of its own; another's would only delay its answer
+        max_batch=1 if manifest.input.mode == "tile" else per_pass,
         max_queue=settings.max_queue,
     )
     segmenter = Segmenter(
-        manifest, batcher, threads=settings.threads, max_pixels=settings.max_pixels
+        manifest,
+        batcher,
+        threads=settings.threads,
+        max_pixels=settings.max_pixels,
+        max_waiting=settings.max_queue,
     )
     return engine, State(settings, Catalog(settings.checkpoints, manifest), segmenter)
 

@@ -29,7 +29,7 @@ class Answer:
     batch_size: int
 
 
-@dataclass
+@dataclass(eq=False)
 class _Job:
     unit: Unit
     future: Future[Answer] = field(default_factory=Future)
@@ -67,6 +67,7 @@ class Batcher:
                 raise OverloadedError(f"{len(self._jobs)} images are waiting already")
             self._jobs.append(job)
             self._wake.notify()
+        job.future.add_done_callback(self._drop_cancelled)
         return job.future
 
     def close(self) -> None:
@@ -77,11 +78,25 @@ class Batcher:
             self._thread.join()
 
     def _work(self) -> None:
-        while batch := self._take():
-            # a client that hung up has cancelled its future: its work is dropped here
-            live = [job for job in batch if job.future.set_running_or_notify_cancel()]
-            if live:
-                self._compute(live)
+        while self._work_once():
+            pass
+
+    def _work_once(self) -> bool:
+        """False at the end. A call of its own: no image is kept while the next is waited for."""
+        batch = self._take()
+        live = [job for job in batch if job.future.set_running_or_notify_cancel()]
+        if live:
+            self._compute(live)
+        return bool(batch)
+
+    def _drop_cancelled(self, future: Future[Answer]) -> None:
+        """A client that hung up has cancelled its future: neither its place nor its pixels are
+        kept in the queue."""
+        if not future.cancelled():
+            return
+        with self._wake:
+            for job in [job for job in self._jobs if job.future is future]:
+                self._jobs.remove(job)
 
     def _take(self) -> list[_Job]:
         """Waits for work; empty only when closing and nothing is left."""
@@ -110,5 +125,5 @@ class Batcher:
             return
         logger.error("the network failed on an image", exc_info=error)
         failure = EngineFailedError("the network failed on this image; the log has the details")
-        failure.__cause__ = error
+        failure.__cause__ = error.with_traceback(None)  # its frames would keep the image alive
         jobs[0].future.set_exception(failure)

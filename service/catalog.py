@@ -91,9 +91,6 @@ def load_active(folder: Path, name: str | None) -> Checkpoint:
     channels = checkpoint.manifest.arguments.in_channels
     if channels != 3:
         raise StartupError(f"--model {name}: takes {channels} channels, uploads have 3 (RGB)")
-    if checkpoint.manifest.input.mode != "resize":
-        mode = checkpoint.manifest.input.mode
-        raise StartupError(f"--model {name}: input mode {mode!r} cannot be served, 'resize' can")
     return checkpoint
 
 

@@ -2,17 +2,17 @@
 
 import asyncio
 import base64
-import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import TypeVar
 
 from models.geometry import resize_pixels
 from models.manifest import Manifest
-from service.batcher import Batcher
+from service.batcher import Answer, Batcher
+from service.budget import PixelBudget
 from service.engine import Unit
 from service.render import indexed_png
 from service.schemas import ClassStatistics, Mask, SegmentResponse
@@ -44,37 +44,33 @@ class Segmented:
         )
 
 
-class PixelBudget:
-    """How many pixels may be decoded at a time, so that memory follows it and not the threads."""
+@dataclass(frozen=True)
+class _Computed:
+    """What the network said, with how long decoding took and memory was waited for."""
 
-    def __init__(self, limit: int) -> None:
-        self._free = limit
-        self._changed = threading.Condition()
-
-    @contextmanager
-    def hold(self, count: int) -> Iterator[None]:
-        with self._changed:
-            self._changed.wait_for(lambda: self._free >= count)
-            self._free -= count
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._free += count
-                self._changed.notify_all()
+    answer: Answer
+    decode_s: float
+    wait_s: float
 
 
 class Segmenter:
     """Routes only await; decoding and encoding run in threads, the network in the batcher's."""
 
     def __init__(
-        self, manifest: Manifest, batcher: Batcher, *, threads: int, max_pixels: int
+        self,
+        manifest: Manifest,
+        batcher: Batcher,
+        *,
+        threads: int,
+        max_pixels: int,
+        max_waiting: int,
     ) -> None:
         self.manifest = manifest
         self.class_set = manifest.class_set()
         self.batcher = batcher
         self.max_pixels = max_pixels
-        self._budget = PixelBudget(max_pixels)  # the largest image alone, or several smaller
+        # the largest image alone, or several smaller
+        self._budget = PixelBudget(max_pixels, max_waiting=max_waiting)
         self._running = 0
         self._idle = asyncio.Event()
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="codec")
@@ -89,27 +85,42 @@ class Segmenter:
 
     async def _segment(self, upload: Upload) -> Segmented:
         began = time.perf_counter()
-        unit = await self._in_thread(lambda: self._prepare(upload))
-        decoded = time.perf_counter()
-        answer = await asyncio.wrap_future(self.batcher.submit(unit))
+        done = await self._compute(upload)
         computed = time.perf_counter()
-        segmentation = answer.segmentation
+        segmentation = done.answer.segmentation
         png = await self._in_thread(lambda: indexed_png(segmentation.labels, self.class_set))
         encoded = time.perf_counter()
+        height, width = segmentation.labels.shape
         return Segmented(
             model=self.manifest.name,
-            width=unit.width,
-            height=unit.height,
+            width=width,
+            height=height,
             classes=class_statistics(segmentation, self.class_set),
             png=png,
             timing_ms={
-                "decode": _ms(decoded - began),
-                "queue": _ms(answer.queue_s),
-                "device": _ms(answer.device_s),
+                "decode": _ms(done.decode_s),
+                "queue": _ms(done.wait_s + done.answer.queue_s),
+                "device": _ms(done.answer.device_s),
                 "encode": _ms(encoded - computed),
                 "total": _ms(encoded - began),
             },
         )
+
+    async def _compute(self, upload: Upload) -> _Computed:
+        """Pixels count against the budget for as long as they are held: until they were resized,
+        or in the input mode `tile`, where the device reads them itself, until it has."""
+        began = time.perf_counter()
+        count = await self._in_thread(lambda: pixel_count(upload, max_pixels=self.max_pixels))
+        asked = time.perf_counter()
+        async with AsyncExitStack() as held:
+            await held.enter_async_context(self._budget.hold(count))
+            granted = time.perf_counter()
+            unit = await self._in_thread(lambda: self._prepare(upload))
+            decode_s = asked - began + time.perf_counter() - granted
+            if self.manifest.input.mode == "resize":
+                await held.aclose()
+            answer = await _result(self.batcher.submit(unit))
+        return _Computed(answer, decode_s, granted - asked)
 
     async def close(self) -> None:
         """Answers what was accepted: the device first, then the encoding of its answers."""
@@ -121,13 +132,28 @@ class Segmenter:
 
     def _prepare(self, upload: Upload) -> Unit:
         spec = self.manifest.input
-        with self._budget.hold(pixel_count(upload, max_pixels=self.max_pixels)):
-            pixels = decode(upload, max_pixels=self.max_pixels)  # (3, H, W)
-            small = resize_pixels(pixels, spec.height, spec.width)
-        return Unit(small, pixels.shape[1], pixels.shape[2])
+        pixels = decode(upload, max_pixels=self.max_pixels)  # (3, H, W)
+        _, height, width = pixels.shape
+        if spec.mode == "resize":
+            pixels = resize_pixels(pixels, spec.height, spec.width)
+        return Unit(pixels, height, width)
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        return await _result(self._threads.submit(work))
+
+
+async def _result(future: Future[T]) -> T:
+    """What a thread answers. A request that is cancelled meanwhile ends only when no thread works
+    for it any more, so that nothing still in use is counted as free."""
+    waiting = asyncio.wrap_future(future)
+    try:
+        return await asyncio.shield(waiting)
+    except asyncio.CancelledError:
+        if not future.cancel():
+            await asyncio.wait([waiting])
+        raise
+    finally:
+        del future, waiting  # in an error's frames they would keep the image from being freed
 
 
 def _ms(seconds: float) -> float:

@@ -11,11 +11,9 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as T
 
-from models.geometry import resize_pixels
+from models.geometry import PADDING_COLOR, resize_pixels
 from trainer.config import FitConfig
 from trainer.recipe import Recipe
-
-PADDING_COLOR = 124  # mid-grey, near the mean of photographs
 
 Size = tuple[int, int]  # height, width
 TrainingTransform = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]

@@ -3,17 +3,17 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
-
 from models import Checkpoint
 from models.devices import choose_device
 from models.errors import ModelError
-from models.geometry import network_input, resize_pixels, segment_logits
 from models.pixels import open_image, rgb_pixels
+from models.segmentation import segment_image
 from trainer.dataset import IMAGE_SUFFIXES
 from trainer.errors import DatasetError
 from trainer.loop import Precision
 from trainer.samples import indexed_image
+
+PASS_PIXELS = 1 << 20  # network input pixels in one forward pass of tiles
 
 
 def image_files(folder: Path) -> list[Path]:
@@ -43,6 +43,7 @@ def predict_folder(
         raise DatasetError(f"--out {out}: is the folder of the images, which masks would overwrite")
     precision = Precision(choose_device(device))
     spec = checkpoint.manifest.input
+    batch_size = max(1, PASS_PIXELS // (spec.height * spec.width))
     class_set = checkpoint.manifest.class_set()
     network = checkpoint.network.to(precision.device)
     out.mkdir(parents=True, exist_ok=True)
@@ -55,11 +56,10 @@ def predict_folder(
             failed += 1
             on_image(path, str(error))
             continue
-        small = resize_pixels(pixels, spec.height, spec.width)
-        with torch.inference_mode():
-            logits = network(network_input(small[None], spec, precision.device))[0]  # (K, h, w)
-            labels = segment_logits(logits, pixels.shape[1], pixels.shape[2]).labels.cpu()
-        indexed_image(labels, class_set).save(out / f"{path.stem}.png")
+        segmentation = segment_image(
+            pixels, spec, network, device=precision.device, batch_size=batch_size
+        )
+        indexed_image(segmentation.labels.cpu(), class_set).save(out / f"{path.stem}.png")
         on_image(path, None)
     return failed
 

@@ -75,7 +75,8 @@ def test_the_fields_are_those_of_the_contract(content: dict[str, Any]) -> None:
         "training",
         "weights",
     }
-    assert set(content["input"]) == {"mode", "height", "width", "mean", "std", "stride"}
+    fields = {"mode", "height", "width", "overlap", "mean", "std", "stride"}
+    assert set(content["input"]) == fields
     assert content["classes"][1] == {"id": 1, "name": "thing 1", "color": [128, 0, 0]}
     assert content["format"] == 1
 
@@ -121,6 +122,8 @@ def test_a_missing_field_is_named_with_the_file(
         (["input", "mode"], "stretch", r"input\.mode"),
         (["input", "height"], 0, r"input\.height"),
         (["input", "width"], 1_000_000, r"input\.width"),
+        (["input", "overlap"], -0.1, r"input\.overlap"),
+        (["input", "overlap"], 0.75, r"input\.overlap"),
         (["input", "mean"], [0.5, 0.5], "mean has 2 channels, std 3"),
         (["input", "std"], [0.5, 0.0, 0.5], r"input\.std\.1"),
         (["arguments", "in_channels"], 4, "input.mean has 3 values, in_channels is 4"),
@@ -175,6 +178,13 @@ def test_an_input_has_as_many_means_as_deviations() -> None:
 def test_the_network_input_is_256_square_resized_unless_said() -> None:
     spec = InputSpec(mean=(0.5,), std=(0.5,), stride=8)
     assert (spec.mode, spec.height, spec.width) == ("resize", 256, 256)
+
+
+def test_tiles_overlap_by_a_quarter_unless_said(tmp_path: Path, content: dict[str, Any]) -> None:
+    content["input"]["mode"] = "tile"
+    content["input"].pop("overlap")
+    spec = read_manifest(write(tmp_path, content)).input
+    assert (spec.mode, spec.overlap) == ("tile", 0.25)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

@@ -13,12 +13,11 @@ import pytest
 import torch
 
 from models import ListedCheckpoint, build, inspect_checkpoint, save_checkpoint
-from models.manifest import InputSpec
 from service.catalog import Catalog, load_active
 from service.errors import StartupError, UnknownModelError
 from service.schemas import ModelEntry
 from tests.networks import manifest_for, small_network
-from tests.service.colours import colour_manifest, colour_network, save_colours
+from tests.service.colours import colour_network, save_colours
 
 
 def rewrite_manifest(path: Path, **changes: Any) -> None:
@@ -311,12 +310,6 @@ class TestLoadActive:
         save_checkpoint(folder / "grey.pth", network.state_dict(), manifest_for(network, "unet"))
         with pytest.raises(StartupError, match="--model grey: takes 1 channels"):
             load_active(folder, "grey")
-
-    def test_a_tiled_checkpoint_is_refused(self, folder: Path) -> None:
-        spec = colour_manifest().input.model_dump() | {"mode": "tile"}
-        save_colours(folder / "tiles.pth", input=InputSpec.model_validate(spec))
-        with pytest.raises(StartupError, match="--model tiles: input mode 'tile'"):
-            load_active(folder, "tiles")
 
     def test_a_damaged_checkpoint_is_refused_by_name(self, folder: Path) -> None:
         change_weights(folder / "colours.pth")

@@ -18,12 +18,10 @@ import httpx
 import pytest
 
 from models import save_checkpoint
-from models.manifest import InputSpec
 from service.__main__ import main
 from tests.networks import manifest_for, small_network
 from tests.service.clients import GOOD, assert_problem
 from tests.service.colours import (
-    colour_manifest,
     decoded,
     encoded,
     expected_answer,
@@ -61,12 +59,6 @@ def one_channel(folder: Path) -> list[str]:
     return ["--model", "grey"]
 
 
-def tiled(folder: Path) -> list[str]:
-    spec = colour_manifest().input.model_dump() | {"mode": "tile"}
-    save_colours(folder / "colours.pth", input=InputSpec.model_validate(spec))
-    return []
-
-
 def no_classes(folder: Path) -> list[str]:
     beside = folder / "colours.json"
     beside.write_text(json.dumps({**json.loads(beside.read_text()), "classes": []}))
@@ -90,7 +82,6 @@ REFUSED: dict[str, tuple[Prepare, list[str]]] = {
     "corrupt checkpoint": (corrupt, ["--model colours", "sha256"]),
     "corrupt bare checkpoint": (corrupt_bare, ["--model colours", "colours.pth"]),
     "one channel": (one_channel, ["--model grey", "1 channels"]),
-    "tiles": (tiled, ["--model colours", "tile"]),
     "no classes": (no_classes, ["--model colours", "classes"]),
     "impossible width": (impossible_width, ["--model colours"]),
     "large port": (lambda _: ["--port", "70000"], ["--port", "70000"]),

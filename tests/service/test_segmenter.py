@@ -1,59 +1,300 @@
-"""The budget of pixels that may be decoded at a time."""
+"""Checkpoints of the input mode `tile`, from an upload to its answer."""
 
+import asyncio
+import base64
+import gc
+import logging
 import threading
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
+import httpx
+import numpy as np
 import pytest
+import torch
 
-from service.segmenter import PixelBudget
+from models import load_checkpoint, save_checkpoint
+from models.manifest import InputSpec, Manifest
+from models.segmentation import segment_image
+from service import segmenter
+from service.app import create_app
+from service.engine import Engine, Unit
+from service.statistics import class_statistics
+from tests.networks import manifest_for, small_network
+from tests.service.clients import (
+    assert_problem,
+    assert_still_serves,
+    async_client_for,
+    client_for,
+    finished,
+    settings_for,
+)
+from tests.service.colours import (
+    SIDE,
+    colour_manifest,
+    decoded,
+    encoded,
+    expected_answer,
+    picture_of,
+    plain,
+    save_colours,
+)
 
-WAIT_S = 10.0
-
-
-def test_what_does_not_fit_waits_until_enough_is_free() -> None:
-    budget = PixelBudget(100)
-    entered = threading.Event()
-
-    def large() -> None:
-        with budget.hold(100):
-            entered.set()
-
-    with budget.hold(1):
-        thread = threading.Thread(target=large, daemon=True)
-        thread.start()
-        assert not entered.wait(0.2)
-    assert entered.wait(WAIT_S)
-    thread.join(WAIT_S)
-
-
-def test_what_fits_together_is_decoded_together() -> None:
-    budget = PixelBudget(100)
-    both = threading.Barrier(2)
-
-    def half() -> None:
-        with budget.hold(50):
-            both.wait(WAIT_S)  # breaks when the two are not inside at once
-
-    thread = threading.Thread(target=half, daemon=True)
-    thread.start()
-    half()
-    thread.join(WAIT_S)
-    assert not both.broken
+PASS_TILES = 4  # tiles of an image that share a forward pass
+SIZES = [(70, 50), (9, 11), (1, 90), (200, 1), (32, 40), (33, 41), (150, 20)]  # (width, height)
 
 
-def test_a_failure_gives_its_pixels_back() -> None:
-    budget = PixelBudget(100)
+def tile_spec(manifest: Manifest, **changes: Any) -> InputSpec:
+    return manifest.input.model_copy(update={"mode": "tile", **changes})
 
-    def failing() -> None:
-        with budget.hold(100):
-            raise ValueError("broken image")
 
-    with pytest.raises(ValueError, match="broken image"):
-        failing()
-    entered = threading.Event()
+@pytest.fixture
+def tiled_folder(tmp_path: Path) -> Path:
+    """`colours` in tiles of SIDE, and `tiles`, whose answer at a pixel depends on its tile."""
+    save_colours(tmp_path / "colours.pth", input=tile_spec(colour_manifest()))
+    network = small_network("unet_resnet50")
+    manifest = manifest_for(network, "unet_resnet50")
+    tiled = manifest.model_copy(update={"input": tile_spec(manifest, height=40, width=32)})
+    save_checkpoint(tmp_path / "tiles.pth", network.state_dict(), tiled)
+    return tmp_path
 
-    def whole() -> None:
-        with budget.hold(100):
-            entered.set()
 
-    threading.Thread(target=whole, daemon=True).start()
-    assert entered.wait(WAIT_S)
+def noise(width: int, height: int) -> Any:
+    return np.random.default_rng(width).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def mask_of(response: httpx.Response) -> Any:
+    assert response.status_code == 200, response.text
+    return decoded(base64.b64decode(response.json()["mask"]["data"]))
+
+
+async def posted_together(folder: Path, contents: list[bytes], **changes: Any) -> list[Any]:
+    async with async_client_for(create_app(settings_for(folder, **changes))) as client:
+        posts = (client.post("/segment", content=content) for content in contents)
+        return list(await asyncio.gather(*posts))
+
+
+class TestTiledAnswers:
+    def test_uploads_at_once_are_answered_as_in_process(self, tiled_folder: Path) -> None:
+        pictures = [noise(width, height) for width, height in SIZES]
+        answers = finished(
+            posted_together(
+                tiled_folder,
+                [encoded(picture) for picture in pictures],
+                model="tiles",
+                batch_pixels=PASS_TILES * 40 * 32,
+            )
+        )
+        checkpoint = load_checkpoint(tiled_folder / "tiles.pth")
+        for picture, answer in zip(pictures, answers, strict=True):
+            expected = segment_image(
+                torch.from_numpy(picture).permute(2, 0, 1),
+                checkpoint.manifest.input,
+                checkpoint.network,
+                device=torch.device("cpu"),
+                batch_size=PASS_TILES,
+            )
+            assert np.array_equal(mask_of(answer), expected.labels.numpy())
+            statistics = class_statistics(expected, checkpoint.manifest.class_set())
+            body = answer.json()
+            assert (body["height"], body["width"]) == picture.shape[:2]
+            for entry, told in zip(statistics, body["classes"], strict=True):
+                assert (told["id"], told["pixels"]) == (entry.id, entry.pixels)
+                assert told["mean_confidence"] == pytest.approx(entry.mean_confidence, abs=1e-6)
+
+    def test_no_pixel_is_resized(self, tiled_folder: Path) -> None:
+        """Single-pixel noise of pure colours, which any resize would mix."""
+        picture = picture_of(90, 70, seed=1)
+        picture[::2, ::3] = picture_of(30, 35, seed=2)
+        with client_for(create_app(settings_for(tiled_folder))) as client:
+            response = client.post("/segment", content=encoded(picture))
+        expected = expected_answer(picture, height=70, width=90)
+        assert np.array_equal(mask_of(response), expected.labels)
+        for entry in response.json()["classes"]:
+            assert entry["mean_confidence"] == pytest.approx(
+                expected.confidence[entry["id"]], abs=1e-5
+            )
+
+    def test_warm_up_runs_single_and_shared_passes_at_the_tile_s_size(
+        self, tiled_folder: Path
+    ) -> None:
+        shapes: list[tuple[int, ...]] = []
+        engine = Engine(
+            load_checkpoint(tiled_folder / "colours.pth"),
+            device="cpu",
+            precision="float32",
+            tiles_per_pass=PASS_TILES,
+        )
+        engine.network.register_forward_pre_hook(lambda _, args: shapes.append(args[0].shape))
+        engine.warm_up()
+        assert shapes == [(1, 3, SIDE, SIDE), (2, 3, SIDE, SIDE)]
+
+    def test_refusals_are_those_of_other_checkpoints(self, tiled_folder: Path) -> None:
+        settings = settings_for(tiled_folder, max_pixels=5000)
+        with client_for(create_app(settings)) as client:
+            assert_problem(client.post("/segment", content=b"no image"), 400)
+            large = client.post("/segment", content=encoded(plain(1, 100, 51)))
+            assert_problem(large, 413, "100x51 = 5100", "5000")
+            assert_still_serves(client)
+
+
+class Device:
+    """Holds the engine until it is let go; notes the units that it was given."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.busy, self.free = threading.Event(), threading.Event()
+        self.failing = False
+        self.units: list[weakref.ref[torch.Tensor]] = []
+        original = Engine.run
+
+        def run(engine: Engine, units: list[Unit]) -> Any:
+            self.units += [weakref.ref(unit.pixels) for unit in units]
+            self.busy.set()
+            assert self.free.wait(30)
+            if self.failing:
+                raise RuntimeError("the device stumbled")
+            return original(engine, units)
+
+        monkeypatch.setattr(Engine, "warm_up", lambda engine: None)
+        monkeypatch.setattr(Engine, "run", run)
+
+
+@pytest.fixture
+def device(monkeypatch: pytest.MonkeyPatch) -> Device:
+    return Device(monkeypatch)
+
+
+@pytest.fixture
+def decoded_pixels(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many pixels each upload decoded so far has."""
+    counts: list[int] = []
+    decode = segmenter.decode
+
+    def noting(upload: Any, *, max_pixels: int) -> torch.Tensor:
+        pixels = decode(upload, max_pixels=max_pixels)
+        counts.append(pixels.shape[1] * pixels.shape[2])
+        return pixels
+
+    monkeypatch.setattr(segmenter, "decode", noting)
+    return counts
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(30):
+        while not condition():  # noqa: ASYNC110 - what is waited for happens in other threads
+            await asyncio.sleep(0.01)
+
+
+async def post(client: httpx.AsyncClient, content: bytes) -> httpx.Response:
+    return await client.post("/segment", content=content)
+
+
+class TestMemory:
+    CONTENT = encoded(plain(1, 40, 25))  # 1000 pixels
+
+    def test_pixels_waiting_for_the_device_are_within_the_budget(
+        self, tiled_folder: Path, device: Device, decoded_pixels: list[int]
+    ) -> None:
+        async def load() -> None:
+            settings = settings_for(tiled_folder, max_pixels=2500)
+            async with async_client_for(create_app(settings)) as client:
+                posts = [asyncio.create_task(post(client, self.CONTENT)) for _ in range(8)]
+                await asyncio.to_thread(device.busy.wait, 30)
+                await until(lambda: len(decoded_pixels) >= 2)
+                await asyncio.sleep(0.3)
+                assert sum(decoded_pixels) == 2000  # one with the device, one in the queue
+                device.free.set()
+                assert [r.status_code for r in await asyncio.gather(*posts)] == [200] * 8
+
+        finished(load())
+        assert len(decoded_pixels) == 8
+
+    def test_resized_images_wait_without_their_pixels(
+        self, folder: Path, device: Device, decoded_pixels: list[int]
+    ) -> None:
+        async def load() -> None:
+            settings = settings_for(folder, max_pixels=2500)
+            async with async_client_for(create_app(settings)) as client:
+                posts = [asyncio.create_task(post(client, self.CONTENT)) for _ in range(8)]
+                await asyncio.to_thread(device.busy.wait, 30)
+                await until(lambda: len(decoded_pixels) == 8)
+                device.free.set()
+                assert [r.status_code for r in await asyncio.gather(*posts)] == [200] * 8
+
+        finished(load())
+
+    @pytest.mark.parametrize("max_pixels", [1000, 100_000])
+    def test_a_full_queue_refuses_and_then_serves_again(
+        self, tiled_folder: Path, device: Device, max_pixels: int
+    ) -> None:
+        """Whether it is full of images or of pixels."""
+
+        async def load() -> None:
+            settings = settings_for(tiled_folder, max_queue=2, max_pixels=max_pixels)
+            async with async_client_for(create_app(settings)) as client:
+                first = asyncio.create_task(post(client, self.CONTENT))
+                await asyncio.to_thread(device.busy.wait, 30)
+                posts = [asyncio.create_task(post(client, self.CONTENT)) for _ in range(7)]
+                await until(lambda: sum(task.done() for task in posts) == 5)
+                refused = [task.result() for task in posts if task.done()]
+                for response in refused:
+                    assert_problem(response, 503, "2 images are waiting")
+                    assert int(response.headers["retry-after"]) >= 1
+                device.free.set()
+                answers = [response.status_code for response in await asyncio.gather(*posts)]
+                assert sorted(answers) == [200] * 2 + [503] * 5
+                assert (await first).status_code == 200
+                assert (await post(client, self.CONTENT)).status_code == 200
+
+        finished(load())
+
+    @pytest.mark.parametrize("failing", [False, True])
+    def test_pixels_are_freed_once_the_device_is_done(
+        self,
+        tiled_folder: Path,
+        device: Device,
+        failing: bool,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        """At once, not when the garbage collector comes by: a few large images are too few objects
+        for it to come."""
+        caplog.set_level(logging.CRITICAL, "service.batcher")  # captured records keep what they log
+        device.free.set()
+        device.failing = failing
+
+        async def load() -> None:
+            async with async_client_for(create_app(settings_for(tiled_folder))) as client:
+                response = await post(client, self.CONTENT)
+                assert response.status_code == (500 if failing else 200)
+
+        gc.disable()
+        try:
+            finished(load())
+            assert [unit() for unit in device.units] == [None]
+        finally:
+            gc.enable()
+
+    def test_what_is_cancelled_gives_its_place_and_pixels_back(
+        self, tiled_folder: Path, device: Device, decoded_pixels: list[int]
+    ) -> None:
+        async def load() -> None:
+            settings = settings_for(tiled_folder, max_queue=1, max_pixels=2000)
+            async with async_client_for(create_app(settings)) as client:
+                first = asyncio.create_task(post(client, self.CONTENT))
+                await asyncio.to_thread(device.busy.wait, 30)
+                gone = asyncio.create_task(post(client, self.CONTENT))
+                await until(lambda: len(decoded_pixels) == 2)
+                await asyncio.sleep(0.2)
+                gone.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await gone
+                stays = asyncio.create_task(post(client, self.CONTENT))
+                await until(lambda: len(decoded_pixels) == 3)
+                device.free.set()
+                answers = await asyncio.gather(first, stays)
+                assert [answer.status_code for answer in answers] == [200, 200]
+
+        finished(load())
+        assert len(device.units) == 2

@@ -6,9 +6,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision import tv_tensors
 
-from models.geometry import resize_pixels
+from models.geometry import PADDING_COLOR, resize_pixels
 from trainer.augment import (
-    PADDING_COLOR,
     PlainResize,
     RandomScale,
     ScaleCropFlip,

@@ -10,6 +10,7 @@ from PIL import Image
 from models import Checkpoint
 from models.geometry import normalise, resize_pixels, segment_logits
 from models.pixels import open_image, rgb_pixels
+from models.segmentation import segment_image
 from tests.networks import manifest_for
 from tests.trainer.datasets import noise
 from tests.trainer.undecided import undecided_network
@@ -83,6 +84,22 @@ def test_a_mask_is_what_the_network_says_at_the_images_size(
         assert len(np.unique(expected)) > 2
         assert palette is not None
         assert bytes(palette[:15]) == checkpoint.manifest.class_set().palette()[:15]
+
+
+def test_a_network_trained_on_crops_predicts_in_tiles(
+    checkpoint: Checkpoint, images: Path, tmp_path: Path
+) -> None:
+    spec = checkpoint.manifest.input.model_copy(update={"mode": "tile", "height": 32, "width": 24})
+    tiled = Checkpoint(checkpoint.network, checkpoint.manifest.model_copy(update={"input": spec}))
+    assert predict(tiled, image_files(images), tmp_path)[0] == 0
+    for name in ("one.png", "two.jpg"):
+        pixels = rgb_pixels(open_image(images / name))
+        expected = segment_image(
+            pixels, spec, checkpoint.network, device=torch.device("cpu"), batch_size=2
+        ).labels.numpy()
+        with Image.open(tmp_path / f"{Path(name).stem}.png") as mask:
+            assert np.mean(np.asarray(mask) == expected) > 0.999  # ties after rounding
+        assert len(np.unique(expected)) > 2
 
 
 def test_a_bad_file_is_reported_and_the_others_are_done(

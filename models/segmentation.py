@@ -1,0 +1,22 @@
+"""A whole image's way through a network, whatever the input mode of its manifest."""
+
+import torch
+from torch import Tensor
+
+from models.geometry import Segmentation, network_input, resize_pixels, segment_logits
+from models.manifest import InputSpec
+from models.tiling import Forward, segment_tiled
+
+
+@torch.inference_mode()
+def segment_image(
+    pixels: Tensor, spec: InputSpec, forward: Forward, *, device: torch.device, batch_size: int
+) -> Segmentation:
+    """Segments uint8 (3, H, W) as the network was trained to see it: resized whole, or in tiles,
+    `batch_size` of them at a time. `forward` maps normalised (N, 3, h, w) to logits (N, K, h, w).
+    """
+    if spec.mode == "tile":
+        return segment_tiled(pixels, spec, forward, batch_size=batch_size, device=device)
+    small = resize_pixels(pixels, spec.height, spec.width)
+    logits = forward(network_input(small[None], spec, device))[0]  # (K, h, w)
+    return segment_logits(logits, pixels.shape[1], pixels.shape[2])

@@ -1,0 +1,236 @@
+"""Sliding window: an image at its own resolution, tile by tile, blended so that no seam shows.
+
+For networks trained on crops. Memory follows the tile and one band of tiles, never the image.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from models.geometry import (
+    PADDING_COLOR,
+    Segmentation,
+    class_sums,
+    network_input,
+    segment_logits,
+)
+from models.manifest import InputSpec
+
+Forward = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A window of height x width pixels; one over a smaller image reaches beyond its right or
+    bottom border."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+
+@dataclass(frozen=True)
+class Axis:
+    """`count` tiles along a side of `length` pixels, evenly spread, the last ending at its end.
+
+    Positions are computed when asked for: a side can have hundreds of thousands.
+    """
+
+    length: int
+    tile: int
+    count: int
+
+    @classmethod
+    def spread(cls, length: int, tile: int, *, overlap: float) -> "Axis":
+        """As few tiles as leave neighbours at least `overlap` of a tile in common."""
+        step = max(1, int(tile * (1 - overlap)))
+        return cls(length, tile, 1 + max(0, -(-(length - tile) // step)))
+
+    @property
+    def span(self) -> int:
+        """How many of a tile's pixels lie in the image."""
+        return min(self.tile, self.length)
+
+    def start(self, index: int) -> int:
+        return index * (self.length - self.tile) // (self.count - 1) if self.count > 1 else 0
+
+    def weights(self, index: int) -> Tensor:
+        """float32 (span,): one tile's share at each of its pixels; at any pixel of the side the
+        shares of all tiles add up to 1, and where a tile is alone its share is 1 exactly."""
+        window = _raised_cosine(self.tile)[: self.span]
+        total = window.clone()
+        for direction in (-1, 1):
+            other = index + direction
+            while 0 <= other < self.count:
+                shift = self.start(other) - self.start(index)
+                if abs(shift) >= self.tile:
+                    break
+                begin, end = max(shift, 0), self.tile + min(shift, 0)
+                total[begin:end] += window[begin - shift : end - shift]
+                other += direction
+        return (window / total).float()
+
+
+def _raised_cosine(tile: int) -> Tensor:
+    """float64 (tile,), a Hann window sampled at the pixels' centres, so that it is never zero: a
+    tile says little near its border, where the network saw only half of what surrounds a pixel."""
+    centers = (torch.arange(tile, dtype=torch.float64) + 0.5) / tile
+    return torch.sin(torch.pi * centers) ** 2
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The tiles of one image, band by band: row by row, or in an image that is wider than high
+    column by column, so that a band is as short as can be."""
+
+    rows: Axis
+    columns: Axis
+
+    @classmethod
+    def over(cls, height: int, width: int, spec: InputSpec) -> "Grid":
+        return cls(
+            Axis.spread(height, spec.height, overlap=spec.overlap),
+            Axis.spread(width, spec.width, overlap=spec.overlap),
+        )
+
+    @property
+    def turned(self) -> bool:
+        return self.columns.length > self.rows.length
+
+    @property
+    def along(self) -> Axis:
+        """From one band to the next."""
+        return self.columns if self.turned else self.rows
+
+    @property
+    def across(self) -> Axis:
+        """Within a band."""
+        return self.rows if self.turned else self.columns
+
+    def __len__(self) -> int:
+        return self.rows.count * self.columns.count
+
+    def __iter__(self) -> Iterator[Tile]:
+        for band in range(self.along.count):
+            for place in range(self.across.count):
+                row, column = (place, band) if self.turned else (band, place)
+                yield Tile(
+                    self.rows.start(row),
+                    self.columns.start(column),
+                    self.rows.tile,
+                    self.columns.tile,
+                )
+
+
+class Blend:
+    """The weighted sum of the tiles' probabilities, added in the grid's order.
+
+    Holds one band, (K, tile, across) float32: a pixel's class is chosen, and its sums forgotten,
+    as soon as no further tile reaches it.
+    """
+
+    def __init__(self, grid: Grid, num_classes: int, device: torch.device) -> None:
+        self._grid = grid
+        self._added = 0
+        shape = (grid.rows.length, grid.columns.length)
+        self._labels = torch.empty(shape, dtype=torch.uint8, device=device)
+        self._pixels = torch.zeros(num_classes, dtype=torch.int64, device=device)
+        self._confidence = torch.zeros(num_classes, dtype=torch.float64, device=device)
+        band = (
+            (grid.across.length, grid.along.span)
+            if grid.turned
+            else (
+                grid.along.span,
+                grid.across.length,
+            )
+        )
+        sums = torch.zeros(num_classes, *band, device=device)
+        self._sums = sums.transpose(1, 2) if grid.turned else sums  # (K, along, across)
+
+    def add(self, logits: Tensor) -> None:
+        """Logits (K, h, w) of the next tile."""
+        along, across = self._grid.along, self._grid.across
+        band, place = divmod(self._added, across.count)
+        if place == 0 and band > 0:
+            self._settle(along.start(band - 1), along.start(band))
+        probability = logits.float().softmax(0)
+        if self._grid.turned:
+            probability = probability.transpose(1, 2)  # (K, along, across)
+        weights = along.weights(band)[:, None] * across.weights(place)  # (along, across)
+        left = across.start(place)
+        self._sums[:, :, left : left + across.span].addcmul_(
+            probability[:, : along.span, : across.span], weights.to(logits.device)
+        )
+        self._added += 1
+
+    def finish(self) -> Segmentation:
+        """The whole image's answer, once every tile was added."""
+        along = self._grid.along
+        self._settle(along.start(along.count - 1), along.length)
+        return Segmentation(self._labels, self._pixels, self._confidence)
+
+    def _settle(self, begin: int, end: int) -> None:
+        """Chooses the classes of the band's first lines, `begin` to `end` of the image, and moves
+        the others up."""
+        done = end - begin
+        probability, index = self._sums[:, :done].max(0)  # (done, across)
+        labels = self._labels.T if self._grid.turned else self._labels
+        labels[begin:end] = index
+        counts, sums = class_sums(index, probability, len(self._pixels))
+        self._pixels += counts
+        self._confidence += sums
+        keep = self._sums.shape[1] - done
+        for plane in self._sums:  # one by one: the copy between is a class's, not the band's
+            plane[:keep] = plane[done:].clone()
+        self._sums[:, keep:] = 0
+
+
+@torch.inference_mode()
+def segment_tiled(
+    pixels: Tensor,
+    spec: InputSpec,
+    forward: Forward,
+    *,
+    batch_size: int,
+    device: torch.device,
+    on_tiles: Callable[[list[Tile], Tensor], None] | None = None,
+) -> Segmentation:
+    """Segments uint8 (3, H, W) at its own resolution, `batch_size` tiles at a time.
+
+    `forward` maps normalised (N, 3, h, w) to logits (N, K, h, w); `on_tiles` sees the tiles of
+    every pass and their logits. What an image smaller than a tile lacks is grey.
+
+    Overlapping tiles are blended as softmax probabilities, not logits: the mean of distributions
+    is a distribution, whose largest value is the confidence, and a tile that is wildly sure, as
+    networks are where a thing is cut off, still has no more than its weight's say. An image of one
+    tile is the plain forward pass.
+    """
+    _, height, width = pixels.shape
+    grid = Grid.over(height, width, spec)
+    tiles = iter(grid)
+    blend = None
+    while batch := list(islice(tiles, batch_size)):
+        crops = torch.stack([crop(pixels, tile) for tile in batch])  # (N, 3, h, w)
+        logits = forward(network_input(crops, spec, device))  # (N, K, h, w)
+        if on_tiles is not None:
+            on_tiles(batch, logits)
+        if len(grid) == 1:
+            return segment_logits(logits[0, :, :height, :width], height, width)
+        blend = blend or Blend(grid, logits.shape[1], logits.device)
+        for tile_logits in logits:
+            blend.add(tile_logits)
+    assert blend is not None  # a grid has at least one tile
+    return blend.finish()
+
+
+def crop(pixels: Tensor, tile: Tile) -> Tensor:
+    """uint8 (3, H, W) -> (3, tile.height, tile.width), grey beyond the right and bottom border."""
+    bottom, right = tile.top + tile.height, tile.left + tile.width
+    part = pixels[:, tile.top : bottom, tile.left : right]
+    missing = (0, tile.width - part.shape[2], 0, tile.height - part.shape[1])
+    return F.pad(part, missing, value=PADDING_COLOR)

@@ -1,0 +1,55 @@
+"""A whole image, resized or in tiles as its manifest says."""
+
+import pytest
+import torch
+
+from models.geometry import normalise, resize_pixels, segment_logits
+from models.manifest import InputSpec
+from models.segmentation import segment_image
+from models.tiling import segment_tiled
+from tests.networks import manifest_for, small_network
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def pixels() -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, (3, 150, 110), dtype=torch.uint8, generator=generator)
+
+
+def test_mode_resize_stretches_the_image_and_the_logits_back(pixels: torch.Tensor) -> None:
+    network = small_network("unet_resnet50")
+    spec = manifest_for(network, "unet_resnet50").input
+    actual = segment_image(pixels, spec, network, device=CPU, batch_size=1)
+    images = normalise(resize_pixels(pixels, spec.height, spec.width), spec)[None]
+    with torch.no_grad():
+        logits = network(images.contiguous(memory_format=torch.channels_last))[0]
+    expected = segment_logits(logits, 150, 110)
+    assert torch.equal(actual.labels, expected.labels)
+    assert torch.equal(actual.confidence, expected.confidence)
+
+
+def test_mode_tile_never_resizes(pixels: torch.Tensor) -> None:
+    network = small_network("unet_resnet50")
+    resized = manifest_for(network, "unet_resnet50").input
+    spec = InputSpec.model_validate(resized.model_dump() | {"mode": "tile"})
+    shapes: list[torch.Size] = []
+
+    def forward(images: torch.Tensor) -> torch.Tensor:
+        shapes.append(images.shape)
+        logits: torch.Tensor = network(images)
+        return logits
+
+    actual = segment_image(pixels, spec, forward, device=CPU, batch_size=4)
+    expected = segment_tiled(pixels, spec, network, device=CPU, batch_size=4)
+    assert torch.equal(actual.labels, expected.labels)
+    assert {shape[1:] for shape in shapes} == {(3, 64, 96)}
+    assert actual.labels.shape == (150, 110)
+
+
+def test_the_answer_carries_no_autograd_graph(pixels: torch.Tensor) -> None:
+    network = small_network("unet_resnet50")
+    spec = manifest_for(network, "unet_resnet50").input
+    answer = segment_image(pixels, spec, network, device=CPU, batch_size=1)
+    assert not answer.confidence.requires_grad

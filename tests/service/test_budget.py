@@ -1,0 +1,120 @@
+"""The budget of pixels that may be in memory at a time."""
+
+import asyncio
+
+import pytest
+
+from service.budget import PixelBudget
+from service.errors import OverloadedError
+from tests.service.clients import finished
+
+
+async def settle() -> None:
+    """Lets every task go on until it waits."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+class Holder:
+    """A task that holds pixels until it is told to let go."""
+
+    def __init__(self, budget: PixelBudget, count: int) -> None:
+        self.inside = False
+        self.let_go = asyncio.Event()
+        self.task = asyncio.create_task(self._hold(budget, count))
+
+    async def _hold(self, budget: PixelBudget, count: int) -> None:
+        async with budget.hold(count):
+            self.inside = True
+            await self.let_go.wait()
+        self.inside = False
+
+
+def test_what_does_not_fit_waits_until_enough_is_free() -> None:
+    async def check() -> None:
+        budget = PixelBudget(100, max_waiting=5)
+        small, large = Holder(budget, 1), Holder(budget, 100)
+        await settle()
+        assert (small.inside, large.inside) == (True, False)
+        small.let_go.set()
+        await settle()
+        assert large.inside
+        large.let_go.set()
+        await large.task
+
+    finished(check())
+
+
+def test_what_fits_together_is_held_together() -> None:
+    async def check() -> None:
+        budget = PixelBudget(100, max_waiting=5)
+        halves = [Holder(budget, 50) for _ in range(3)]
+        await settle()
+        assert [half.inside for half in halves] == [True, True, False]
+        for half in halves:
+            half.let_go.set()
+        await asyncio.gather(*(half.task for half in halves))
+
+    finished(check())
+
+
+def test_small_images_do_not_overtake_a_large_one() -> None:
+    async def check() -> None:
+        budget = PixelBudget(100, max_waiting=5)
+        first, large, small = Holder(budget, 10), Holder(budget, 100), Holder(budget, 10)
+        await settle()
+        assert (first.inside, large.inside, small.inside) == (True, False, False)
+        first.let_go.set()
+        await settle()
+        assert (large.inside, small.inside) == (True, False)
+        large.let_go.set()
+        small.let_go.set()
+        await small.task
+
+    finished(check())
+
+
+def test_a_failure_gives_its_pixels_back() -> None:
+    async def check() -> None:
+        budget = PixelBudget(100, max_waiting=5)
+        with pytest.raises(ValueError, match="broken image"):
+            async with budget.hold(100):
+                raise ValueError("broken image")
+        async with asyncio.timeout(10), budget.hold(100):
+            pass
+
+    finished(check())
+
+
+def test_who_gives_up_waiting_takes_nothing_and_blocks_nobody() -> None:
+    async def check() -> None:
+        budget = PixelBudget(100, max_waiting=2)
+        first, gone, last = Holder(budget, 60), Holder(budget, 100), Holder(budget, 40)
+        await settle()
+        gone.task.cancel()
+        await settle()
+        assert (gone.inside, last.inside) == (False, True)
+        first.let_go.set()
+        last.let_go.set()
+        await last.task
+        async with asyncio.timeout(10), budget.hold(100):
+            pass
+
+    finished(check())
+
+
+def test_no_more_wait_than_may() -> None:
+    async def check() -> None:
+        budget = PixelBudget(100, max_waiting=2)
+        holders = [Holder(budget, 100) for _ in range(3)]
+        await settle()
+        with pytest.raises(OverloadedError, match="2 images are waiting"):
+            async with budget.hold(1):
+                pass
+        for holder in holders:
+            holder.let_go.set()
+        await asyncio.gather(*(holder.task for holder in holders))
+        async with asyncio.timeout(10), budget.hold(100):
+            pass
+
+    finished(check())
