@@ -51,7 +51,8 @@ class InputSpec(_Part):
 
 
 class Metrics(_Part):
-    """Figures of one evaluation; the IoU of a class that never occurs is None."""
+    """Figures of one evaluation; the IoU of a class that never occurs is None, and so is what was
+    not measured."""
 
     dataset: str
     split: str
@@ -59,6 +60,8 @@ class Metrics(_Part):
     pixel_accuracy: Fraction | None
     mean_iou: Fraction | None
     per_class_iou: dict[str, Fraction | None]
+    mean_dice: Fraction | None = None
+    mean_boundary_iou: Fraction | None = None
     loss: float | None = None
 
 

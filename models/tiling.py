@@ -20,7 +20,7 @@ from models.geometry import (
 )
 from models.manifest import InputSpec
 
-Forward = Callable[[Tensor], Tensor]
+Forward = Callable[[Tensor], Tensor]  # images (N, C, h, w) -> logits (N, K, h, w)
 
 
 @dataclass(frozen=True)

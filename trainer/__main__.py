@@ -11,6 +11,7 @@ from rich.console import Console
 from models.devices import keep_freed_memory
 from models.errors import ModelError
 from trainer.commands.check import check as check_command
+from trainer.commands.evaluate import Outputs
 from trainer.commands.evaluate import evaluate as evaluate_command
 from trainer.commands.fit import fit as fit_command
 from trainer.commands.predict import predict as predict_command
@@ -52,19 +53,33 @@ def evaluate(
     samples: Annotated[
         Path | None, typer.Option(help="draw image | label | result of each image into this folder")
     ] = None,
+    pictures: Annotated[
+        Path | None,
+        typer.Option(help="draw confusion.png, classes.png and worst/ into this folder"),
+    ] = None,
+    worst: Annotated[
+        int, typer.Option(help="images of the lowest IoU to draw with --pictures")
+    ] = Outputs.worst,
+    tta: Annotated[
+        bool,
+        typer.Option("--tta", help="also measure the mean of mirrored and rescaled looks"),
+    ] = False,
     batch_size: Annotated[int, typer.Option(min=1)] = 8,
     device: Device = "auto",
     limit: Limit = None,
 ) -> None:
-    """Measures a checkpoint on a split, in float32, at the labels' own resolution."""
+    """Measures a checkpoint on a split, in float32, at the labels' own resolution.
+
+    Pictures and samples show what the network answers without --tta, as the service does.
+    """
     evaluate_command(
         checkpoint,
         data,
         split,
         border=border,
         classes=classes,
-        json_path=json,
-        samples=samples,
+        tta=tta,
+        outputs=Outputs(json=json, samples=samples, pictures=pictures, worst=worst),
         batch_size=batch_size,
         device=device,
         limit=limit,

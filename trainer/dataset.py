@@ -113,7 +113,7 @@ EvaluationSample = tuple[Tensor, Tensor, Tensor, str]
 
 class EvaluationSet(Dataset[EvaluationSample]):
     """Whole images: (input pixels uint8 (3, h, w), labels at input size, labels at their own
-    size, id)."""
+    size, id); in mode `tile` the input is the image at its own size."""
 
     def __init__(self, folder: VocFolder, ids: list[str], spec: InputSpec) -> None:
         self.folder = folder
@@ -125,5 +125,7 @@ class EvaluationSet(Dataset[EvaluationSample]):
 
     def __getitem__(self, index: int) -> EvaluationSample:
         image, labels = self.folder.read_pair(self.ids[index])
+        if self.spec.mode == "tile":
+            return image, labels, labels, self.ids[index]
         pixels, small = plain_pair(image, labels, self.spec.height, self.spec.width)
         return pixels, small, labels, self.ids[index]

@@ -80,7 +80,11 @@ def test_evaluate_shows_its_figures(checkpoint: Path, data: Path, tmp_path: Path
     shown = succeed("evaluate", "--checkpoint", checkpoint, "--data", data).words
     assert f"1 images: pixel accuracy {figures['pixel_accuracy']:.4f}" in shown
     assert f"mean IoU {figures['mean_iou']:.4f}" in shown
-    assert f"green {figures['per_class_iou']['green']:.4f} 120 " in shown
+    assert f"mean Dice {figures['mean_dice']:.4f}" in shown
+    assert f"mean boundary IoU {figures['mean_boundary_iou']:.4f}" in shown
+    green = figures["per_class"][2]
+    shares = [green[key] for key in ("iou", "dice", "boundary_iou", "precision", "recall")]
+    assert f"green {' '.join(f'{share:.4f}' for share in shares)} 33.33% " in shown
 
 
 def test_evaluate_means_over_the_named_classes(

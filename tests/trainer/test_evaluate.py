@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -25,6 +26,8 @@ from trainer.errors import DatasetError
 from trainer.evaluate import Evaluation, class_ids, evaluate_network, require_same_classes
 from trainer.loop import Precision, pixel_loss
 from trainer.metrics import ConfusionMatrix
+from trainer.scores import ImageScore, WorstImages
+from trainer.tta import TestTimeAugmentation
 
 SPEC = InputSpec(height=32, width=40, mean=(0.5,) * 3, std=(0.25,) * 3, stride=16)
 EXACT = Precision(torch.device("cpu"))
@@ -131,9 +134,70 @@ def test_figures_that_do_not_exist_are_none(folder: VocFolder) -> None:
         images=2,
         pixel_accuracy=0.75,
         mean_iou=0.375,
+        mean_dice=3 / 7,
+        mean_boundary_iou=None,
         per_class_iou={"ground": 0.75, "red": 0.0, "green": None},
         loss=None,
     )
+
+
+def test_parts_of_a_split_add_up_to_the_whole(folder: VocFolder) -> None:
+    """As when every process of several measures its share; the last has none."""
+    network, ids = undecided_network(num_classes=3), ["a", "b", "c", "d"]
+
+    def measured(part: list[str]) -> Evaluation:
+        return evaluate_network(network, folder, part, SPEC, EXACT, batch_size=1, boundary=True)
+
+    whole = measured(ids)
+    parts = measured(ids[0::2]) + measured(ids[1::2]) + measured([])
+    assert torch.equal(parts.matrix.counts, whole.matrix.counts)
+    assert parts.boundary is not None
+    assert whole.boundary is not None
+    assert torch.equal(parts.boundary.intersection, whole.boundary.intersection)
+    assert torch.equal(parts.boundary.union, whole.boundary.union)
+    assert parts.images == whole.images == 4
+    assert parts.loss == pytest.approx(whole.loss)
+    assert sorted(parts.scores, key=lambda score: score.id) == whole.scores
+
+
+def test_a_part_without_boundaries_cannot_stand_for_one_with() -> None:
+    bare, banded = Evaluation.empty(THREE_CLASSES), Evaluation.empty(THREE_CLASSES, boundary=True)
+    with pytest.raises(ValueError, match="boundary"):
+        bare + banded
+
+
+def test_no_image_has_no_figures(folder: VocFolder) -> None:
+    metrics = evaluate_network(AlwaysClass(1), folder, [], SPEC, EXACT).metrics(folder, "val")
+    assert (metrics.images, metrics.loss, metrics.mean_iou) == (0, None, None)
+
+
+def test_each_image_is_scored_and_the_worst_is_kept_with_its_answer(folder: VocFolder) -> None:
+    write_mask(folder.root, "c", np.ones((20, 24), dtype=np.uint8))
+    worst = WorstImages(1)
+    evaluation = evaluate_network(AlwaysClass(1), folder, ["c", "a"], SPEC, EXACT, worst=worst)
+    assert evaluation.scores == [
+        ImageScore("c", pixel_accuracy=1, mean_iou=1, labelled_pixels=480),
+        ImageScore("a", pixel_accuracy=1 / 3, mean_iou=pytest.approx(1 / 9), labelled_pixels=360),
+    ]
+    [(score, predicted)] = worst.images
+    assert score.id == "a"
+    assert torch.equal(predicted, torch.ones(20, 24, dtype=torch.uint8))
+
+
+def test_augmentation_at_test_time_asks_for_every_look(folder: VocFolder) -> None:
+    seen: list[tuple[int, ...]] = []
+
+    class Recorder(AlwaysClass):
+        def forward(self, images: Tensor) -> Tensor:
+            seen.append(tuple(images.shape))
+            return super().forward(images)
+
+    looks = TestTimeAugmentation(flip=False, scales=(0.5, 1.0))
+    evaluation = evaluate_network(Recorder(1), folder, ["a", "c"], SPEC, EXACT, tta=looks)
+    assert seen == [(2, 3, 16, 20), (2, 3, 32, 40)]
+    plain = evaluate_network(AlwaysClass(1), folder, ["a", "c"], SPEC, EXACT)
+    assert torch.equal(evaluation.matrix.counts, plain.matrix.counts)
+    assert evaluation.loss == pytest.approx(plain.loss)
 
 
 def manifest_of(class_set: ClassSet) -> Manifest:

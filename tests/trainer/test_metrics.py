@@ -8,7 +8,13 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
+from torchmetrics.classification import (
+    MulticlassAccuracy,
+    MulticlassF1Score,
+    MulticlassJaccardIndex,
+    MulticlassPrecision,
+    MulticlassRecall,
+)
 
 from trainer.metrics import ConfusionMatrix
 
@@ -71,6 +77,25 @@ def test_parts_add_up_to_the_whole(parts: list[Pairs]) -> None:
         summed.update(*tensors(part))
     whole = matrix_of([pair for part in parts for pair in part])
     assert torch.equal(summed.counts, whole.counts)
+    merged = ConfusionMatrix(K, ignore_index=IGNORE)
+    for part in parts:
+        merged = merged + matrix_of(part)
+    assert torch.equal(merged.counts, whole.counts)
+
+
+def test_adding_changes_neither_part() -> None:
+    first, second = matrix_of([(0, 0)]), matrix_of([(1, 2)])
+    total = first + second
+    total.update(*tensors([(3, 3)]))
+    assert int(first.counts.sum()) == int(second.counts.sum()) == 1
+    assert int(total.counts.sum()) == 3
+
+
+@pytest.mark.parametrize(("classes", "ignored"), [(1, IGNORE), (K, 254)])
+def test_matrices_of_other_classes_do_not_add_up(classes: int, ignored: int) -> None:
+    """Of one class torch would add its count to every cell."""
+    with pytest.raises(ValueError, match="matrices of"):
+        matrix_of([]).merge(ConfusionMatrix(classes, ignore_index=ignored))
 
 
 def test_rows_are_labels_and_columns_predictions() -> None:
@@ -94,6 +119,15 @@ def test_a_class_predicted_but_never_labelled_counts_as_zero() -> None:
     matrix = matrix_of([(0, 0), (0, 0), (0, 3)])
     assert matrix.per_class_iou()[3] == 0
     assert matrix.mean_iou() == pytest.approx((2 / 3 + 0) / 2)
+
+
+def test_precision_and_recall_divide_by_what_was_predicted_and_what_was_labelled() -> None:
+    matrix = matrix_of([(0, 0), (0, 0), (0, 1), (1, 1), (2, 1)])
+    assert matrix.per_class_precision()[:3].tolist() == pytest.approx([1, 1 / 3, 0])
+    assert matrix.per_class_recall()[:3].tolist() == pytest.approx([2 / 3, 1, 0])
+    assert matrix.per_class_dice()[:3].tolist() == pytest.approx([4 / 5, 2 / 4, 0])
+    assert matrix.per_class_precision()[3].isnan()
+    assert matrix.per_class_recall()[3].isnan()
 
 
 def test_a_class_predicted_on_ignored_pixels_only_is_absent() -> None:
@@ -168,4 +202,14 @@ def test_the_figures_are_those_of_torchmetrics(seed: int) -> None:
         iou[present], each(guesses, labels)[present].double(), atol=1e-6, rtol=0
     )
     assert matrix.mean_iou() == pytest.approx(float(macro(guesses, labels)), abs=1e-6)
+    f1 = MulticlassF1Score(num_classes=count, average="macro", ignore_index=IGNORE)
+    assert matrix.mean_dice() == pytest.approx(float(f1(guesses, labels)), abs=1e-6)
+    for values, metric in (
+        (matrix.per_class_dice(), MulticlassF1Score),
+        (matrix.per_class_precision(), MulticlassPrecision),
+        (matrix.per_class_recall(), MulticlassRecall),
+    ):
+        theirs = metric(num_classes=count, average="none", ignore_index=IGNORE)(guesses, labels)
+        assert torch.equal(values.isnan(), iou.isnan())
+        torch.testing.assert_close(values[present], theirs[present].double(), atol=1e-6, rtol=0)
     assert matrix.pixel_accuracy() == pytest.approx(float(micro(guesses, labels)), abs=1e-6)

@@ -1,26 +1,95 @@
 """`evaluate`: the figures of a checkpoint on a split."""
 
 import json
+import logging
+import math
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from models import load_checkpoint
+from models import Checkpoint, load_checkpoint
 from models.atomic import write_bytes
 from models.devices import choose_device
 from trainer.dataset import VocFolder
-from trainer.evaluate import (
-    Evaluation,
-    class_ids,
-    evaluate_network,
-    none_if_nan,
-    require_same_classes,
-)
+from trainer.errors import ConfigError
+from trainer.evaluate import Evaluation, class_ids, evaluate_network, require_same_classes
+from trainer.figures import draw_class_bars, draw_comparison, draw_confusion, save_figure
 from trainer.loop import Precision
 from trainer.progress import Reporter
 from trainer.samples import save_comparison
+from trainer.scores import WorstImages
+from trainer.summary import class_figures, summarise
+from trainer.tta import TestTimeAugmentation
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What is written beside the table on the terminal; checked before hours of work."""
+
+    json: Path | None = None
+    samples: Path | None = None
+    pictures: Path | None = None
+    worst: int = 8
+
+    def __post_init__(self) -> None:
+        if self.worst < 0:
+            raise ConfigError(f"--worst {self.worst}: must be 0 or more")
+        if self.json is not None and self.json.is_dir():
+            raise ConfigError(f"--json {self.json}: is a folder, not a file")
+        if self.json is not None and not self.json.parent.is_dir():
+            raise ConfigError(f"--json {self.json}: the folder {self.json.parent} does not exist")
+        for option, folder in (("--samples", self.samples), ("--pictures", self.pictures)):
+            if folder is not None and folder.exists() and not folder.is_dir():
+                raise ConfigError(f"{option} {folder}: is a file, not a folder")
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One checkpoint on one split, which can be gone over with and without augmentation."""
+
+    checkpoint: Checkpoint
+    folder: VocFolder
+    split: str
+    ids: list[str]
+    precision: Precision
+    batch_size: int
+    reporter: Reporter = field(repr=False)
+
+    def run(
+        self,
+        *,
+        tta: TestTimeAugmentation | None = None,
+        worst: WorstImages | None = None,
+        samples: Path | None = None,
+    ) -> Evaluation:
+        how = "" if tta is None else f" with {tta}"
+        self.reporter.begin(f"evaluating {self.split}{how}", total=len(self.ids))
+
+        def on_image(image_id: str, labels: Tensor, result: Tensor) -> None:
+            self.reporter.advance(1)
+            if samples is not None:
+                image = self.folder.read_image(image_id)
+                path = samples / f"{_file_name(image_id)}.png"
+                save_comparison(path, image, labels, result, self.folder.class_set)
+
+        return evaluate_network(
+            self.checkpoint.network,
+            self.folder,
+            self.ids,
+            self.checkpoint.manifest.input,
+            self.precision,
+            batch_size=self.batch_size,
+            on_image=on_image,
+            boundary=True,
+            tta=tta,
+            worst=worst,
+        )
 
 
 def evaluate(
@@ -30,8 +99,8 @@ def evaluate(
     *,
     border: str | None,
     classes: str | None,
-    json_path: Path | None,
-    samples: Path | None,
+    tta: bool,
+    outputs: Outputs,
     batch_size: int,
     device: str,
     limit: int | None,
@@ -43,34 +112,25 @@ def evaluate(
     chosen = class_ids(folder, classes) if classes else None
     ids = folder.split(split)[:limit]
     precision = Precision(choose_device(device))
+    # in memory as the service has it: the arithmetic is then the same
+    checkpoint.network.to(precision.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    augmentation = TestTimeAugmentation() if tta else None
+    worst = WorstImages(outputs.worst if outputs.pictures is not None else 0)
     with Reporter(Console(stderr=True)) as reporter:
-        reporter.begin(f"evaluating {split}", total=len(ids))
-
-        def on_image(image_id: str, labels: Tensor, result: Tensor) -> None:
-            reporter.advance(1)
-            if samples is not None:
-                image = folder.read_image(image_id)
-                path = samples / f"{image_id}.png"
-                save_comparison(path, image, labels, result, folder.class_set)
-
-        evaluation = evaluate_network(
-            checkpoint.network.to(precision.device),
-            folder,
-            ids,
-            manifest.input,
-            precision,
-            batch_size=batch_size,
-            on_image=on_image,
-        )
-    figures = evaluation.metrics(folder, split).model_dump()
-    if chosen is not None:
-        figures["mean_iou_of"] = {
-            "classes": [folder.class_set.names[i] for i in chosen],
-            "mean_iou": none_if_nan(evaluation.matrix.mean_iou(chosen)),
-        }
-    if json_path is not None:
-        write_bytes(json_path, json.dumps(figures, indent=1).encode())
-    _show_evaluation(evaluation, folder, chosen)
+        measurement = Measurement(checkpoint, folder, split, ids, precision, batch_size, reporter)
+        plain = measurement.run(worst=worst, samples=outputs.samples)
+        augmented = measurement.run(tta=augmentation) if augmentation else None
+    figures = summarise(plain, folder, split, classes=chosen)
+    if augmented is not None:
+        figures["with_tta"] = summarise(augmented, folder, split, classes=chosen, tta=augmentation)
+    if outputs.json is not None:
+        write_bytes(outputs.json, json.dumps(figures, indent=1).encode())
+    if outputs.pictures is not None:
+        _write_pictures(outputs.pictures, plain, worst, folder)
+    _show_classes(plain, folder)
+    _show_totals(f"{plain.images} images", plain, chosen)
+    if augmented is not None:
+        _show_totals(f"with {augmentation}", augmented, chosen)
 
 
 def _border_of(num_classes: int, data: Path) -> str | None:
@@ -78,20 +138,59 @@ def _border_of(num_classes: int, data: Path) -> str | None:
     return "ignore" if num_classes == 21 and not (data / "classes.json").exists() else None
 
 
-def _show_evaluation(evaluation: Evaluation, folder: VocFolder, chosen: list[int] | None) -> None:
-    console = Console(markup=False)
-    matrix = evaluation.matrix
-    table = Table("class", "IoU", "labelled pixels", "predicted pixels")
-    iou = matrix.per_class_iou().tolist()
-    labelled, predicted = matrix.counts.sum(1).tolist(), matrix.counts.sum(0).tolist()
-    for entry in folder.class_set.classes:
-        value = iou[entry.id]
-        shown = "absent" if value != value else f"{value:.4f}"
-        table.add_row(entry.name, shown, f"{labelled[entry.id]:,}", f"{predicted[entry.id]:,}")
-    console.print(table)
-    console.print(
-        f"{evaluation.images} images: pixel accuracy {matrix.pixel_accuracy():.4f}, "
-        f"mean IoU {matrix.mean_iou():.4f}, loss {evaluation.loss:.4f}"
+def _file_name(image_id: str) -> str:
+    return image_id.replace(":", "-")
+
+
+def _write_pictures(
+    target: Path, evaluation: Evaluation, worst: WorstImages, folder: VocFolder
+) -> None:
+    class_set = folder.class_set
+    save_figure(target / "confusion.png", draw_confusion(evaluation.matrix, class_set))
+    rows = class_figures(evaluation, class_set)
+    save_figure(target / "classes.png", draw_class_bars(rows))
+    for old in (target / "worst").glob("[0-9][0-9]*-*.png"):
+        old.unlink()  # of another evaluation: they would pass for this one's
+    for place, (score, predicted) in enumerate(worst.images, 1):
+        image, labels = folder.read_pair(score.id)
+        figure = draw_comparison(image, labels, predicted, class_set, score=score)
+        save_figure(target / "worst" / f"{place:02d}-{_file_name(score.id)}.png", figure)
+    logger.info(
+        "confusion.png, classes.png and the %d worst images are in %s", len(worst.images), target
     )
+
+
+def _show_classes(evaluation: Evaluation, folder: VocFolder) -> None:
+    table = Table("class", "IoU", "Dice", "boundary IoU", "precision", "recall", "labelled")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for row in class_figures(evaluation, folder.class_set):
+        shares = (row.iou, row.dice, row.boundary_iou, row.precision, row.recall)
+        table.add_row(row.name, *map(_four_digits, shares), f"{row.labelled_share:.2%}")
+    table.add_section()
+    matrix, boundary = evaluation.matrix, evaluation.boundary
+    means = [matrix.mean_iou(), matrix.mean_dice()]
+    means += [boundary.mean_iou()] if boundary is not None else []
+    table.add_row("mean", *map(_four_digits, means))
+    Console(markup=False).print(table)
+
+
+def _four_digits(value: float) -> str:
+    return "absent" if math.isnan(value) else f"{value:.4f}"
+
+
+def _show_totals(what: str, evaluation: Evaluation, chosen: list[int] | None) -> None:
+    """One line, so that two evaluations can be compared at a glance."""
+    matrix, boundary = evaluation.matrix, evaluation.boundary
+    figures = [
+        f"pixel accuracy {matrix.pixel_accuracy():.4f}",
+        f"mean IoU {matrix.mean_iou():.4f}",
+        f"mean Dice {matrix.mean_dice():.4f}",
+    ]
+    if boundary is not None:
+        figures.append(f"mean boundary IoU {boundary.mean_iou():.4f}")
+    figures.append(f"loss {evaluation.loss:.4f}")
     if chosen is not None:
-        console.print(f"mean IoU over the {len(chosen)} named: {matrix.mean_iou(chosen):.4f}")
+        figures.append(f"mean IoU over the {len(chosen)} named {matrix.mean_iou(chosen):.4f}")
+    console = Console(markup=False, highlight=False, soft_wrap=True)
+    console.print(f"{what}: {', '.join(figures)}")
