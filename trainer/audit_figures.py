@@ -46,9 +46,10 @@ def draw_class_shares(splits: list[SplitAudit], class_set: ClassSet) -> Figure:
         title += f" ({len(shown)} of {len(class_set)} classes)"
     pixels.set(yticks=range(len(shown)), yticklabels=names, title=title)
     pixels.invert_yaxis()
-    images.set(title="Share of the images that hold the class", xlim=(0, 1))
+    images.set(title="Share of the images that hold the class", xlim=(0, 1.12))
     if splits:
-        images.legend(loc="lower right")
+        handles, labels = images.get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=min(4, len(splits)))
     return figure
 
 
