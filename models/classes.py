@@ -51,8 +51,8 @@ class ClassSet:
     def _refuse_repeats(self) -> None:
         seen: dict[tuple[str, object], int] = {}
         for entry in self.classes:
-            if not entry.name:
-                raise ClassSetError(f"class {entry.id} has an empty name")
+            if not entry.name.strip():
+                raise ClassSetError(f"class {entry.id} has an empty name: {entry.name!r}")
             if len(entry.color) != 3 or not all(0 <= value <= 255 for value in entry.color):
                 raise ClassSetError(f"class {entry.id} ({entry.name}): bad colour {entry.color}")
             for what, value in (("name", entry.name), ("colour", entry.color)):
@@ -112,34 +112,54 @@ def generic_classes(count: int) -> ClassSet:
 def load_class_set(path: Path) -> ClassSet:
     """Reads a dataset's `classes.json`; every complaint names the file."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        entries = content["classes"]
-        classes = tuple(
-            SegmentationClass(_integer(entry["id"]), str(entry["name"]), _color(entry["color"]))
-            for entry in entries
-        )
-        ignore_index = _integer(content.get("ignore_index", IGNORE_INDEX))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        if not isinstance(content, dict):
+            raise ClassSetError(f"holds {_kind(content)}, not an object with the key 'classes'")
+        entries = content.get("classes")
+        if not isinstance(entries, list):
+            raise ClassSetError(f"'classes' is {_kind(entries)}, not a list")
+        classes = [_entry(place, entry) for place, entry in enumerate(entries)]
+        ignore_index = _integer(content.get("ignore_index", IGNORE_INDEX), "ignore_index")
         return ClassSet(tuple(sorted(classes, key=lambda entry: entry.id)), ignore_index)
     except OSError as error:
         raise ClassSetError(f"{path}: {error.strerror or error}") from error
     except json.JSONDecodeError as error:
         raise ClassSetError(f"{path}: not JSON ({error})") from error
-    except KeyError as error:
-        raise ClassSetError(f"{path}: key {error} is missing") from error
-    except (TypeError, ValueError, AttributeError) as error:
+    except (ValueError, RecursionError) as error:
         raise ClassSetError(f"{path}: {error}") from error
     except ClassSetError as error:
         raise ClassSetError(f"{path}: {error}") from error
 
 
-def _integer(value: object) -> int:
+def _entry(place: int, entry: object) -> SegmentationClass:
+    where = f"classes[{place}]"
+    if not isinstance(entry, dict):
+        raise ClassSetError(f"{where} is {_kind(entry)}, not an object with id, name and color")
+    for key in ("id", "name", "color"):
+        if key not in entry:
+            raise ClassSetError(f"{where}: key {key!r} is missing")
+    name = entry["name"]
+    if not isinstance(name, str):
+        raise ClassSetError(f"{where}: name {name!r} is not a text")
+    return SegmentationClass(_integer(entry["id"], f"{where}: id"), name, _color(entry, where))
+
+
+def _kind(value: object) -> str:
+    """What a JSON value is called, with the value where it is short."""
+    if isinstance(value, dict | list):
+        return "an object" if isinstance(value, dict) else "a list"
+    return "missing" if value is None else repr(value)
+
+
+def _integer(value: object, what: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
-        raise ValueError(f"{value!r} is not a whole number")
+        raise ClassSetError(f"{what} {value!r} is not a whole number")
     return value
 
 
-def _color(value: object) -> Color:
+def _color(entry: dict[str, object], where: str) -> Color:
+    value = entry["color"]
     if not isinstance(value, list) or len(value) != 3:
-        raise ValueError(f"colour {value!r} is not a list of three numbers")
-    red, green, blue = (_integer(channel) for channel in value)
+        raise ClassSetError(f"{where}: colour {value!r} is not a list of three numbers")
+    red, green, blue = (_integer(channel, f"{where}: colour {value!r}:") for channel in value)
     return red, green, blue

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from models.devices import keep_freed_memory
 from models.errors import ModelError
+from trainer.commands.check import CheckOptions
 from trainer.commands.check import check as check_command
 from trainer.commands.evaluate import Outputs
 from trainer.commands.evaluate import evaluate as evaluate_command
@@ -92,11 +93,40 @@ def check(
     split: Annotated[
         list[str] | None, typer.Option(help="a split to check, repeatable; all by default")
     ] = None,
+    train_split: str = FitConfig.train_split,
+    val_split: str = FitConfig.val_split,
     border: Border = None,
     limit: Limit = None,
+    near_duplicates: Annotated[
+        int,
+        typer.Option(
+            min=-1,
+            max=32,
+            help="bits of 64 that the hashes of a pair may differ in; -1: look for none",
+        ),
+    ] = CheckOptions.near_duplicates,
+    pictures: Annotated[
+        Path | None, typer.Option(help="draw classes, sizes, masks and pairs into this folder")
+    ] = None,
+    samples: Annotated[
+        int, typer.Option(min=1, max=200, help="images of each split drawn with --pictures")
+    ] = CheckOptions.samples,
+    json: Annotated[Path | None, typer.Option(help="write the findings to this file")] = None,
 ) -> None:
     """Audits a dataset: sizes, counts, class shares, and what `fit` would stumble over."""
-    if not check_command(data, split, border=border, limit=limit):
+    options = CheckOptions(
+        data=data,
+        splits=split or [],
+        train_split=train_split,
+        val_split=val_split,
+        border=border,
+        limit=limit,
+        near_duplicates=near_duplicates,
+        pictures=pictures,
+        samples=samples,
+        json=json,
+    )
+    if not check_command(options):
         raise typer.Exit(1)
 
 

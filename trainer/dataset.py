@@ -1,6 +1,7 @@
 """A folder of labelled images in the layout of Pascal VOC."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,10 +11,10 @@ from torch.utils.data import Dataset
 from models.classes import ClassSet, load_class_set, voc_classes
 from models.errors import ModelError
 from models.manifest import InputSpec
-from models.pixels import open_image, rgb_pixels
+from models.pixels import open_image, rgb_pixels, upright_size
 from trainer.augment import plain_pair
 from trainer.errors import DatasetError
-from trainer.mask import read_mask
+from trainer.mask import DecodedMask, decode_mask, read_mask
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp")
 
@@ -47,10 +48,12 @@ class VocFolder:
         path = self.root / "ImageSets" / "Segmentation" / f"{name}.txt"
         try:
             lines = path.read_text(encoding="utf-8-sig").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
+        except OSError as error:
             others = ", ".join(sorted(p.stem for p in path.parent.glob("*.txt"))) or "none"
             raise DatasetError(f"{path}: no such split; there are: {others}") from error
-        ids = [line.split()[0] for line in lines if line.strip()]
+        except UnicodeDecodeError as error:
+            raise DatasetError(f"{path}: not UTF-8 text ({error})") from error
+        ids = [_image_id(line) for line in lines if line.strip()]
         if not ids:
             raise DatasetError(f"{path}: the split is empty")
         seen: set[str] = set()
@@ -67,10 +70,21 @@ class VocFolder:
             path = self.root / "JPEGImages" / f"{image_id}{suffix}"
             if path.exists():
                 return path
-        raise DatasetError(f"{self.root / 'JPEGImages' / image_id}.*: the image is missing")
+        whole = self.root / "JPEGImages" / image_id
+        hint = "; a split lists ids without the file's ending" if whole.is_file() else ""
+        raise DatasetError(f"{whole}.*: the image is missing{hint}")
 
     def mask_path(self, image_id: str) -> Path:
         return self.root / "SegmentationClass" / f"{image_id}.png"
+
+    def image_size(self, image_id: str) -> tuple[int, int]:
+        """(height, width), upright, from the file's header alone."""
+        path = self.image_path(image_id)
+        try:
+            with open_image(path) as image:
+                return upright_size(image)
+        except ModelError as error:
+            raise DatasetError(f"{path}: {error}") from error
 
     def read_image(self, image_id: str) -> Tensor:
         """uint8 (3, H, W), upright."""
@@ -82,18 +96,25 @@ class VocFolder:
             raise DatasetError(f"{path}: {error}") from error
 
     def read_labels(self, image_id: str) -> Tensor:
-        """uint8 (H, W) class ids; see `read_mask`."""
+        """uint8 (H, W) class ids; see `decode_mask`."""
         return read_mask(self.mask_path(image_id), self.class_set, border_id=self.border_id)
+
+    def decode_mask(self, image_id: str) -> DecodedMask:
+        return decode_mask(self.mask_path(image_id), self.class_set, border_id=self.border_id)
 
     def read_pair(self, image_id: str) -> tuple[Tensor, Tensor]:
         """Image and labels, which must be of one size."""
         image, labels = self.read_image(image_id), self.read_labels(image_id)
-        if image.shape[-2:] != labels.shape:
-            raise DatasetError(
-                f"{self.mask_path(image_id)}: the mask is {labels.shape[1]}x{labels.shape[0]}, "
-                f"its image {image.shape[2]}x{image.shape[1]}"
-            )
+        self.require_same_size(image_id, image.shape[-2:], labels.shape)
         return image, labels
+
+    def require_same_size(self, image_id: str, image: Sequence[int], mask: Sequence[int]) -> None:
+        """Both (height, width)."""
+        if tuple(image) != tuple(mask):
+            raise DatasetError(
+                f"{self.mask_path(image_id)}: the mask is {mask[1]}x{mask[0]}, "
+                f"its image {image[1]}x{image[0]}"
+            )
 
     def fingerprint(self, ids: list[str]) -> str:
         """sha256 over the ids, the classes and the bytes of every mask."""
@@ -106,6 +127,12 @@ class VocFolder:
             except FileNotFoundError as error:
                 raise DatasetError(f"{path}: the mask is missing") from error
         return digest.hexdigest()
+
+
+def _image_id(line: str) -> str:
+    """An id may hold spaces; VOC's lists of one class have a mark of -1, 0 or 1 behind it."""
+    words = line.rsplit(maxsplit=1)
+    return words[0].strip() if len(words) == 2 and words[1] in ("-1", "0", "1") else line.strip()
 
 
 EvaluationSample = tuple[Tensor, Tensor, Tensor, str]

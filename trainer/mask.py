@@ -1,6 +1,9 @@
 """Reading a label mask: palette, index or RGB PNG to class ids."""
 
+from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -13,44 +16,111 @@ from trainer.errors import DatasetError
 
 UNKNOWN = -1  # wider than an id: all 256 of those can mean something
 MAX_LISTED_VALUES = 5
+PNG_HEADER_BYTES = 26  # signature, length and name of the first chunk, width, height, bits, colours
+GREY = 0  # the colour type of a PNG without colours or transparency
 
 Labels = NDArray[np.uint8]
+Values = NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.int32]
 Ids = NDArray[np.int16]  # labels, or UNKNOWN
 
 
+class Reading(Enum):
+    """How a mask's values were understood. Each palette is judged by itself; a dataset with masks
+    of both latter kinds contradicts itself, because one index means two classes in it."""
+
+    PLAIN = "plain"  # no palette, or one whose colours and indices say the same
+    BY_COLOR = "palette colours"  # every used colour is a class's, but not that of its index
+    BY_INDEX = "palette indices"  # a used colour is no class's
+
+
+@dataclass(frozen=True)
+class DecodedMask:
+    """`labels` uint8 (H, W); pixels not labelled hold `class_set.ignore_index`."""
+
+    labels: Labels
+    reading: Reading
+
+
 def read_mask(path: Path, class_set: ClassSet, *, border_id: int | None = None) -> Tensor:
-    """Class ids as uint8 (H, W); pixels not labelled hold `class_set.ignore_index`.
+    """The labels of `decode_mask` as a tensor, uint8 (H, W)."""
+    return torch.from_numpy(decode_mask(path, class_set, border_id=border_id).labels)
+
+
+def decode_mask(path: Path, class_set: ClassSet, *, border_id: int | None = None) -> DecodedMask:
+    """Class ids and how they were found.
 
     `border_id` turns the ignore value into that class (the report's 22nd). Any value that is
     neither a class nor ignored raises DatasetError with the value and its pixel count.
     """
     try:
-        with Image.open(path) as image:
-            image.load()
-            labels = _decode(image, class_set, path)
+        with path.open("rb") as stream:
+            mask = _decode(stream, class_set, path)
     except FileNotFoundError as error:
-        raise DatasetError(f"{path}: the mask is missing") from error
+        raise DatasetError(f"{path}: the mask is missing{_similar(path)}") from error
     except (OSError, SyntaxError, ValueError) as error:
         raise DatasetError(f"{path}: cannot be read as a mask ({error})") from error
     if border_id is not None:
-        labels[labels == class_set.ignore_index] = border_id
-    return torch.from_numpy(labels)
+        mask.labels[mask.labels == class_set.ignore_index] = border_id
+    return mask
 
 
-def _decode(image: Image.Image, class_set: ClassSet, path: Path) -> Labels:
-    if image.mode == "P" and (by_color := _palette_to_ids(image, class_set)) is not None:
-        return by_color
-    if image.mode in ("P", "L", "1") or image.mode.startswith("I"):
-        values = np.array(image, dtype=np.int64)
-        _require_known_values(values, class_set, path)
-        return values.astype(np.uint8)
-    if image.mode in ("RGB", "RGBA"):
-        return _colors_to_ids(np.asarray(image.convert("RGB")), class_set, path)
+def _similar(path: Path) -> str:
+    """A mask of the same name in another format is worth a hint, not a guess."""
+    names = sorted(other.name for other in path.parent.glob(f"{_literal(path.stem)}.*"))
+    return f"; {names[0]} is there, but masks are PNG files named {path.name}" if names else ""
+
+
+def _literal(name: str) -> str:
+    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
+
+
+def _decode(stream: BinaryIO, class_set: ClassSet, path: Path) -> DecodedMask:
+    bits, colors = _depth_and_color_type(stream, path)
+    with Image.open(stream) as image:
+        image.load()
+        if bits == 16 and colors != GREY:
+            raise DatasetError(f"{path}: 16 bits a channel; a mask in colours has 8")
+        if image.mode == "P":
+            return _palette_to_ids(image, class_set, path)
+        if image.mode in ("RGB", "RGBA"):
+            rgb = np.asarray(image.convert("RGB"))
+            return DecodedMask(_colors_to_ids(rgb, class_set, path), Reading.PLAIN)
+        return DecodedMask(
+            _indices_to_ids(_indices(image, bits, path), class_set, path), Reading.PLAIN
+        )
+
+
+def _depth_and_color_type(stream: BinaryIO, path: Path) -> tuple[int, int]:
+    """Bits a sample and the colour type as the file has them: Pillow's mode tells neither."""
+    header = stream.read(PNG_HEADER_BYTES)
+    stream.seek(0)
+    if len(header) == PNG_HEADER_BYTES and header.startswith(b"\x89PNG\r\n\x1a\n"):
+        return header[24], header[25]
+    with Image.open(stream) as image:
+        # a JPEG's 1 may have been a 0: nothing in it can be taken for a label
+        raise DatasetError(f"{path}: a {image.format} file under a PNG's name; masks are PNG")
+
+
+def _indices(image: Image.Image, bits: int, path: Path) -> Values:
+    """The samples of a grey image as they are stored."""
+    if image.mode == "LA":
+        alpha = np.asarray(image.getchannel("A"))
+        if clear := int((alpha < 255).sum()):
+            raise DatasetError(f"{path}: {clear} grey pixels are transparent; is that a label?")
+        image = image.getchannel("L")
+    if image.mode == "1":
+        return np.array(image, dtype=np.uint8)
+    if image.mode == "L":
+        # Pillow stretches samples of 2 and 4 bits over 0..255: class 3 would come out as 255
+        step = 255 // ((1 << bits) - 1)
+        return np.array(image) // np.uint8(step)
+    if image.mode.startswith("I"):
+        return np.array(image)
     raise DatasetError(f"{path}: a mask of mode {image.mode!r} is not supported")
 
 
-def _require_known_values(values: NDArray[np.int64], class_set: ClassSet, path: Path) -> None:
-    found, counts = np.unique(values, return_counts=True)
+def _indices_to_ids(values: Values, class_set: ClassSet, path: Path) -> Labels:
+    found, counts = _histogram(values)
     known = (found >= 0) & (found < len(class_set)) | (found == class_set.ignore_index)
     _refuse_unknown(
         {
@@ -60,23 +130,32 @@ def _require_known_values(values: NDArray[np.int64], class_set: ClassSet, path: 
         path,
         f"classes are 0..{len(class_set) - 1}, {class_set.ignore_index} is ignored",
     )
+    return values.astype(np.uint8)
 
 
-def _palette_to_ids(image: Image.Image, class_set: ClassSet) -> Labels | None:
+def _histogram(values: Values) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The values there are, and how often each."""
+    if values.dtype == np.int32:
+        found, counts = np.unique(values, return_counts=True)
+        return found.astype(np.int64), counts
+    frequencies = np.bincount(values.ravel())  # ten times as fast as sorting
+    found = frequencies.nonzero()[0]
+    return found, frequencies[found]
+
+
+def _palette_to_ids(image: Image.Image, class_set: ClassSet, path: Path) -> DecodedMask:
     """Palette images whose used colours are all class colours are read by colour, so that a
-    palette in another order is not taken for class ids. None: read the indices instead."""
+    palette in another order is not taken for class ids; others by index."""
     colors = np.array(image.getpalette("RGB"), dtype=np.int64).reshape(-1, 3)
-    indices = np.array(image)
-    used = np.unique(indices)
-    if used.max(initial=0) >= len(colors):
-        return None
-    ids = _lookup(_packed(colors[used]), class_set)
-    if (ids == UNKNOWN).any():
-        return None
+    indices: Labels = np.array(image)
+    used = np.bincount(indices.ravel()).nonzero()[0]
+    ids = _lookup(_packed(colors[used[used < len(colors)]]), class_set)
+    if len(ids) < len(used) or (ids == UNKNOWN).any():
+        return DecodedMask(_indices_to_ids(indices, class_set, path), Reading.BY_INDEX)
     table = np.zeros(256, dtype=np.uint8)
     table[used] = ids
-    result: Labels = table[indices]
-    return result
+    reading = Reading.PLAIN if np.array_equal(ids, used) else Reading.BY_COLOR
+    return DecodedMask(table[indices], reading)
 
 
 def _colors_to_ids(rgb: NDArray[np.uint8], class_set: ClassSet, path: Path) -> Labels:
@@ -114,5 +193,8 @@ def _refuse_unknown(unknown: dict[str, int], path: Path, known: str) -> None:
         return
     most = sorted(unknown.items(), key=lambda item: -item[1])
     listed = ", ".join(f"{value} ({count} pixels)" for value, count in most[:MAX_LISTED_VALUES])
-    more = f" and {len(most) - MAX_LISTED_VALUES} more" if len(most) > MAX_LISTED_VALUES else ""
+    more = ""
+    if len(most) > MAX_LISTED_VALUES:
+        more = f" and {len(most) - MAX_LISTED_VALUES} more"
+        known += "; were its edges smoothed or its size changed? labels know no in-between"
     raise DatasetError(f"{path}: unknown mask values {listed}{more}; {known}")

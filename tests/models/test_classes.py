@@ -140,15 +140,25 @@ BAD_FILES: dict[str, tuple[dict[str, Any] | list[Any], str]] = {
     "colour of words": ({"classes": [{**RED, "color": ["a", 0, 0]}]}, "'a'"),
     "no classes": ({"classes": []}, "this one 0"),
     "classes key missing": ({"labels": []}, "'classes' is missing"),
+    "classes null": ({"classes": None}, "'classes' is missing, not a list"),
     "id missing": ({"classes": [{"name": "red", "color": [0, 0, 0]}]}, "'id' is missing"),
     "name missing": ({"classes": [{"id": 0, "color": [0, 0, 0]}]}, "'name' is missing"),
     "color missing": ({"classes": [{"id": 0, "name": "red"}]}, "'color' is missing"),
     "ignore_index a class": ({"classes": [RED, GREEN], "ignore_index": 1}, "ignore_index 1"),
     "ignore_index over 255": ({"classes": [RED], "ignore_index": 256}, "ignore_index 256"),
     "ignore_index a word": ({"classes": [RED], "ignore_index": "none"}, "'none'"),
-    "a list": ([RED, GREEN], "list"),
-    "classes a number": ({"classes": 3}, "int"),
-    "a class a word": ({"classes": ["red"]}, "str"),
+    "a list": ([RED, GREEN], "holds a list, not an object with the key 'classes'"),
+    "classes a number": ({"classes": 3}, "'classes' is 3, not a list"),
+    "classes an object": ({"classes": {"0": RED}}, "'classes' is an object, not a list"),
+    "a class a word": ({"classes": [RED, "red"]}, r"classes\[1\] is 'red', not an object"),
+    "name null": ({"classes": [{**RED, "name": None}]}, r"classes\[0\]: name None is not a text"),
+    "name a number": ({"classes": [{**RED, "name": 7}]}, "name 7 is not a text"),
+    "name of blanks": ({"classes": [{**RED, "name": " "}]}, "class 0 has an empty name: ' '"),
+    "colour of fractions": (
+        {"classes": [{**RED, "color": [0.5, 0, 0]}]},
+        r"classes\[0\]: colour \[0\.5, 0, 0\]: 0\.5 is not a whole number",
+    ),
+    "ignore_index null": ({"classes": [RED], "ignore_index": None}, "ignore_index None"),
 }
 
 
@@ -168,6 +178,19 @@ def test_a_file_that_is_not_json_is_named(tmp_path: Path, content: bytes) -> Non
     with pytest.raises(ClassSetError) as caught:
         load_class_set(path)
     assert str(path) in str(caught.value)
+
+
+def test_a_file_saved_by_a_windows_editor_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "classes.json"
+    path.write_bytes(b"\xef\xbb\xbf" + json.dumps({"classes": [RED]}).encode())
+    assert load_class_set(path).names == ("red",)
+
+
+def test_every_complaint_is_one_line(tmp_path: Path) -> None:
+    path = write(tmp_path, {"classes": [{**RED, "name": "a\nb"}, {**GREEN, "id": "1\n2"}]})
+    with pytest.raises(ClassSetError) as caught:
+        load_class_set(path)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

@@ -1,50 +1,86 @@
 """`check`: the audit of a dataset folder."""
 
+import json
+import logging
+from dataclasses import dataclass
 from pathlib import Path
 
+from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from trainer.audit import (
-    MAX_LISTED_PROBLEMS,
-    SplitAudit,
-    audit_split,
-    available_splits,
-    overlap,
-)
+from models.atomic import write_atomically, write_bytes
+from trainer.audit import DatasetAudit, audit_dataset, available_splits
+from trainer.audit_figures import draw_class_shares, draw_image_sizes, png_bytes
+from trainer.audit_record import audit_record
+from trainer.contact_sheet import draw_pairs, draw_samples
 from trainer.dataset import VocFolder
+from trainer.duplicates import Pairs
 from trainer.progress import Reporter
+from trainer.split_audit import SplitAudit
+
+logger = logging.getLogger(__name__)
+
+MAX_LISTED_PROBLEMS = 50
+MAX_LISTED_PAIRS = 5
+MAX_DRAWN_PAIRS = 12
 
 
-def check(data: Path, splits: list[str] | None, *, border: str | None, limit: int | None) -> bool:
+@dataclass(frozen=True)
+class CheckOptions:
+    """`pictures` and `json` are where to write; `samples` images are drawn of each split."""
+
+    data: Path
+    splits: list[str]
+    train_split: str = "train"
+    val_split: str = "val"
+    border: str | None = None
+    limit: int | None = None
+    near_duplicates: int = 4
+    pictures: Path | None = None
+    samples: int = 24
+    json: Path | None = None
+
+
+def check(options: CheckOptions) -> bool:
     """Shows the audit and returns whether `fit` could train on the folder."""
     console = Console(markup=False)
-    folder = VocFolder.open(data, border=border)
-    # fit reads train and val: that one is absent must be said, not passed over
-    names = splits or sorted({"train", "val", *available_splits(data)})
-    problems: list[str] = []
+    folder = VocFolder.open(options.data, border=options.border)
+    audit = _audit(folder, options)
+    for split in audit.splits:
+        if split.images:
+            _show_split(console, split, folder)
+    _show_near(console, "across the splits", audit.across, options.near_duplicates)
+    _show_near(console, f"inside {options.train_split}", audit.within, options.near_duplicates)
+    for note in audit.notes:
+        console.print(f"note: {note}", highlight=False, soft_wrap=True)
+    _show_problems(console, audit.problems)
+    if options.json is not None:
+        record = audit_record(audit, folder, max_distance=options.near_duplicates)
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(options.json, json.dumps(record, indent=1).encode())
+    if options.pictures is not None:
+        _draw(folder, audit, options.pictures, options)
+    return not audit.problems
+
+
+def _audit(folder: VocFolder, options: CheckOptions) -> DatasetAudit:
+    # fit reads these two: that one is absent must be said, not passed over
+    fitted = {options.train_split, options.val_split}
     with Reporter(Console(stderr=True)) as reporter:
-        reporter.begin("reading", total=len(names))
-        audits = []
-        for name in names:
-            audits.append(audit_split(folder, name, limit=limit))
-            reporter.advance(1)
-    for audit in audits:
-        if audit.images:
-            _show_audit(console, audit, folder)
-        problems += audit.problems
-    if "train" in names and "val" in names and (shared := overlap(folder, "train", "val")):
-        problems.append(shared)
-    for problem in problems[:MAX_LISTED_PROBLEMS]:
-        console.print(f"problem: {problem}", style="red", markup=False, soft_wrap=True)
-    if len(problems) > MAX_LISTED_PROBLEMS:
-        console.print(f"and {len(problems) - MAX_LISTED_PROBLEMS} more problems", style="red")
-    verdict = f"{len(problems)} problems" if problems else "ready to train"
-    console.print(verdict, style="red" if problems else "green")
-    return not problems
+        return audit_dataset(
+            folder,
+            options.splits or sorted(fitted | set(available_splits(options.data))),
+            train_split=options.train_split,
+            val_split=options.val_split,
+            limit=options.limit,
+            max_distance=options.near_duplicates,
+            on_total=lambda total: reporter.begin("reading", total=total),
+            on_image=lambda: reporter.advance(1),
+        )
 
 
-def _show_audit(console: Console, audit: SplitAudit, folder: VocFolder) -> None:
+def _show_split(console: Console, audit: SplitAudit, folder: VocFolder) -> None:
     widths, heights = zip(*audit.sizes, strict=True) if audit.sizes else ((0,), (0,))
     console.print(
         f"split {audit.name}: {audit.images} images, {len(audit.sizes)} sizes, "
@@ -64,3 +100,50 @@ def _show_audit(console: Console, audit: SplitAudit, folder: VocFolder) -> None:
     absent = [c.name for c in folder.class_set.classes if not audit.images_with_class[c.id]]
     if absent:
         console.print(f"note: split {audit.name} has no pixel of {', '.join(absent)}")
+
+
+def _show_near(console: Console, where: str, pairs: Pairs | None, max_distance: int) -> None:
+    if pairs is None or not pairs.count:
+        return
+    console.print(
+        f"note: {pairs.count:,} pairs of near-duplicates {where} (perceptual hashes at most "
+        f"{max_distance} of 64 bits apart)",
+        highlight=False,
+        soft_wrap=True,
+    )
+    for pair in pairs.closest[:MAX_LISTED_PAIRS]:
+        line = f"  {pair.first} and {pair.second}, distance {pair.distance}"
+        console.print(line, highlight=False, soft_wrap=True)
+    if pairs.count > MAX_LISTED_PAIRS:
+        console.print(f"  and {pairs.count - MAX_LISTED_PAIRS:,} more", highlight=False)
+
+
+def _show_problems(console: Console, problems: list[str]) -> None:
+    for problem in problems[:MAX_LISTED_PROBLEMS]:
+        console.print(f"problem: {problem}", style="red", markup=False, soft_wrap=True)
+    if len(problems) > MAX_LISTED_PROBLEMS:
+        console.print(f"and {len(problems) - MAX_LISTED_PROBLEMS} more problems", style="red")
+    verdict = f"{len(problems)} problems" if problems else "ready to train"
+    console.print(verdict, style="red" if problems else "green")
+
+
+def _draw(folder: VocFolder, audit: DatasetAudit, target: Path, options: CheckOptions) -> None:
+    target.mkdir(parents=True, exist_ok=True)
+    shares = draw_class_shares(audit.splits, folder.class_set)
+    write_bytes(target / "class-shares.png", png_bytes(shares))
+    write_bytes(target / "image-sizes.png", png_bytes(draw_image_sizes(audit.splits)))
+    for split in audit.splits:
+        if split.images:
+            ids = folder.split(split.name)[: options.limit]
+            _save(draw_samples(folder, ids, count=options.samples), target, f"samples-{split.name}")
+    for name, pairs in (("across", audit.across), ("within", audit.within)):
+        if pairs is not None:
+            sheet = draw_pairs(folder, pairs.closest, count=MAX_DRAWN_PAIRS)
+            _save(sheet, target, f"near-duplicates-{name}")
+    logger.info("pictures are in %s", target)
+
+
+def _save(sheet: Image.Image | None, target: Path, name: str) -> None:
+    if sheet is not None:
+        path = target / f"{name.replace(':', '-')}.png"
+        write_atomically(path, lambda stream: sheet.save(stream, format="PNG"))
