@@ -16,6 +16,8 @@ from trainer.commands.evaluate import Outputs
 from trainer.commands.evaluate import evaluate as evaluate_command
 from trainer.commands.fit import fit as fit_command
 from trainer.commands.predict import predict as predict_command
+from trainer.commands.report import report as report_command
+from trainer.config import FitConfig
 from trainer.errors import TrainerError
 from trainer.fit_options import fit_config, takes_fit_options
 
@@ -140,6 +142,17 @@ def predict(
     """Writes an indexed PNG mask for every image of a folder."""
     if predict_command(checkpoint, images, out, device=device):
         raise typer.Exit(1)
+
+
+@app.command()
+def report(
+    run: Annotated[Path, typer.Option(help="run folder")],
+    data: Annotated[Path | None, typer.Option(help="where the dataset is now, if moved")] = None,
+    device: Device = "auto",
+    worst: Annotated[int, typer.Option(min=0, help="how many of the worst images to show")] = 8,
+) -> None:
+    """Writes report.html into a run folder: curves, classes, confusion, samples, worst, data."""
+    report_command(run, data=data, device=device, worst=worst)
 
 
 def main() -> None:

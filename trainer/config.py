@@ -15,7 +15,7 @@ from trainer.recipe import Recipe
 # options that a resumed run may change: they do not alter the weights it arrives at
 FREE_ON_RESUME = frozenset(
     {"data", "out", "resume", "init", "encoder_weights", "device", "workers", "samples"}
-    | {"checkpoint_every", "weights_dtype", "tensorboard", "early_stop"}
+    | {"checkpoint_every", "weights_dtype", "tensorboard", "early_stop", "report"}
 )
 MIN_SIDE, MAX_SIDE = 32, 4096
 
@@ -83,6 +83,7 @@ class FitConfig:
     samples: int = option(
         8, "validation images drawn with each kept checkpoint", low=0, high=100_000
     )
+    report: bool = option(True, "write report.html at the end")
     tensorboard: bool = option(
         False, "also write the figures for TensorBoard, into OUT/tensorboard"
     )
@@ -116,6 +117,18 @@ class FitConfig:
     def to_json(self) -> str:
         content = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(self).items()}
         return json.dumps(content, indent=1)
+
+    @classmethod
+    def from_json(cls, text: str) -> "FitConfig":
+        """What `to_json` wrote; a ConfigError if it is something else."""
+        try:
+            content = json.loads(text)
+            content["recipe"] = Recipe(**content["recipe"])
+            for name in ("data", "out", "init"):
+                content[name] = None if content[name] is None else Path(content[name])
+            return cls(**content)
+        except (ValueError, TypeError, KeyError) as error:
+            raise ConfigError(f"not the configuration of a run ({error})") from error
 
     def differences(self, saved: dict[str, Any]) -> list[str]:
         """Options that decide the weights and differ from a saved configuration."""

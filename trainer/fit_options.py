@@ -11,7 +11,7 @@ import typer
 
 from models import list_architectures
 from trainer.config import FitConfig
-from trainer.options import help_of
+from trainer.options import flag, help_of
 from trainer.recipe import RECIPES, Recipe, choose_recipe
 
 Command = TypeVar("Command", bound=Callable[..., None])
@@ -55,11 +55,9 @@ def fit_config(options: dict[str, Any]) -> FitConfig:
 
 
 def _parameter(name: str, kind: Any, default: Any, explanation: str) -> inspect.Parameter:
-    names = [f"--{name.replace('_', '-')}"]
-    if kind is bool:  # on the command line a plain flag; a recipe's choice can also be turned off
-        made = typer.Option(*names, help=explanation)
-    else:
-        made = typer.Option(help=explanation)
+    # what is off by default needs no --no-..., a recipe's choice and what is on do
+    names = [flag(name)] if kind is bool and default is False else []
+    made = typer.Option(*names, help=explanation)
     return inspect.Parameter(
         name,
         inspect.Parameter.KEYWORD_ONLY,

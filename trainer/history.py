@@ -4,6 +4,7 @@ import csv
 import io
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -50,13 +51,32 @@ def write_history(folder: Path, history: list[EpochRecord]) -> None:
     text = io.StringIO()
     writer = csv.DictWriter(text, [f.name for f in fields(EpochRecord)], lineterminator="\n")
     writer.writeheader()
-    for record in history:
-        writer.writerow(
-            {k: f"{v:.6g}" if isinstance(v, float) else v for k, v in asdict(record).items()}
-        )
+    writer.writerows(as_row(record) for record in history)
     write_bytes(folder / "metrics.csv", text.getvalue().encode())
     figure = draw_curves(history)
     write_atomically(folder / "curves.png", lambda stream: figure.savefig(stream, format="png"))
+
+
+def as_row(record: EpochRecord) -> dict[str, str]:
+    """Six digits; empty where there is no figure."""
+    return {name: _text(value) for name, value in asdict(record).items()}
+
+
+def read_history(folder: Path) -> list[EpochRecord]:
+    """What `write_history` wrote, to six digits."""
+    with (folder / "metrics.csv").open(newline="") as stream:
+        return [_record(row) for row in csv.DictReader(stream)]
+
+
+def _record(row: dict[str, str]) -> EpochRecord:
+    values: dict[str, Any] = {k: float(text) if text else None for k, text in row.items()}
+    return EpochRecord(**{**values, "epoch": int(row["epoch"]), "step": int(row["step"])})
+
+
+def _text(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def draw_curves(history: list[EpochRecord]) -> Figure:

@@ -16,7 +16,9 @@ from models.devices import use_bf16
 from models.manifest import InputSpec, Manifest, Metrics
 from models.network import SegmentationNetwork
 from models.weights import require_fit
+from trainer.audit import TrainingAudit, audit_for_training
 from trainer.average import averaged_copy
+from trainer.class_weights import median_frequency_weights
 from trainer.config import FitConfig
 from trainer.dataset import VocFolder
 from trainer.distributed import Processes
@@ -51,8 +53,6 @@ class Run:
         processes: Processes,
         device: torch.device,
     ) -> None:
-        if config.tensorboard:
-            require_tensorboard()
         self.config = config
         self.reporter = reporter
         self.interrupt = interrupt
@@ -62,6 +62,8 @@ class Run:
         self.train_ids = self.folder.split(config.train_split)[: config.limit]
         self.val_ids = self.folder.split(config.val_split)[: config.limit]
         self.precision = Precision(device, use_bf16(device, config.precision))
+        if config.tensorboard:
+            require_tensorboard()
         torch.manual_seed(config.seed)
         network = build(
             config.arch,
@@ -70,14 +72,42 @@ class Run:
         )
         self.spec = _input_spec(config, network)
         self.network: SegmentationNetwork = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        processes.share_norms(self.network, device)
-        self.learner = self._learner()
         self.progress = Progress(started=now(), command=command_line())
+        if not config.resume and processes.first:
+            self.kept.require_unused()
+        self.audit = self._audit()
         self.fingerprint = self.folder.fingerprint(self.train_ids)
+        self.learner = self._learner()
+
+    def _audit(self) -> TrainingAudit:
+        """Problems of the dataset end the run here, before the first step."""
+        if not self.processes.first:
+            self.processes.wait()  # until the first has kept what it found
+        self.reporter.begin("checking the dataset", total=len(self.train_ids) + len(self.val_ids))
+
+        def on_image() -> None:
+            self.interrupt.check()
+            self.reporter.advance(1)
+
+        audit = audit_for_training(
+            self.folder,
+            self.config.train_split,
+            self.config.val_split,
+            limit=self.config.limit,
+            on_image=on_image,
+            cache=self.kept.audit_path,
+        )
+        if self.processes.first:
+            self.processes.wait()
+        for note in audit.notes:
+            logger.info("note: %s", note)
+        return audit
 
     def _learner(self) -> Learner:
         recipe, device = self.config.recipe, self.precision.device
+        self.processes.share_norms(self.network, device)
         network = self.processes.wrap(self.network, device)
+        balanced = recipe.class_weights == "median_frequency"
         pretrained = bool(self.config.encoder_weights or self.config.init)
         return Learner(
             network=torch.compile(network) if self.config.compile else network,  # type: ignore[arg-type]
@@ -85,6 +115,7 @@ class Run:
             loss=SegmentationLoss(
                 recipe,
                 ignore_index=self.folder.class_set.ignore_index,
+                class_weights=median_frequency_weights(self.audit) if balanced else None,
                 total=self.processes.total,
             ),
             spec=self.spec,
@@ -115,10 +146,7 @@ class Run:
         config = self.config
         if config.resume:
             self._resume()
-        elif self.processes.first:
-            self.kept.require_unused()
-        self.processes.wait()  # until the first has seen that the folder is unused
-        if not config.resume:
+        else:
             self._initialise()
         self.kept.write_config(config)
         if not config.resume:

@@ -38,6 +38,14 @@ class RunFolder:
     def state_path(self) -> Path:
         return self.path / "state.pt"
 
+    @property
+    def audit_path(self) -> Path:
+        return self.path / "audit.json"
+
+    @property
+    def best_path(self) -> Path:
+        return self.path / "checkpoints" / "best.pth"
+
     def require_unused(self) -> None:
         if self.state_path.exists():
             raise ConfigError(
@@ -74,6 +82,11 @@ class RunFolder:
             path = target / f"{picture.image_id.replace(':', '-')}.png"
             image = folder.read_image(picture.image_id)
             save_comparison(path, image, picture.labels, picture.result, folder.class_set)
+
+    def latest_samples(self, limit: int) -> list[Path]:
+        """The first of the pictures drawn with the last kept checkpoint."""
+        epochs = sorted((self.path / "samples").glob("epoch-*"))
+        return sorted(epochs[-1].glob("*.png"))[:limit] if epochs else []
 
 
 def saved_config(state: Mapping[str, object]) -> dict[str, object]:

@@ -4,6 +4,7 @@ import logging
 
 from rich.console import Console
 
+from trainer.commands.report import report_run
 from trainer.config import FitConfig
 from trainer.distributed import join_processes
 from trainer.interrupt import Interrupt
@@ -21,7 +22,9 @@ def fit(config: FitConfig) -> None:
         console = Console(stderr=True, quiet=not processes.first)
         with Reporter(console) as reporter, Interrupt() as interrupt:
             try:
-                Run(config, reporter, interrupt, processes, device).execute()
+                evaluation = Run(config, reporter, interrupt, processes, device).execute()
+                if config.report and evaluation is not None and processes.first:
+                    report_run(config, reporter, device)
             except KeyboardInterrupt:
                 logger.warning("stopped; the same command with --resume goes on from here")
                 raise

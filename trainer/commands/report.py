@@ -1,0 +1,82 @@
+"""`report`: the whole of a run in one HTML file."""
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from models import load_checkpoint
+from models.devices import choose_device
+from trainer.audit import audit_for_training
+from trainer.config import FitConfig
+from trainer.dataset import VocFolder
+from trainer.errors import ConfigError
+from trainer.evaluate import evaluate_network, require_same_classes
+from trainer.history import read_history
+from trainer.loader import loader_processes
+from trainer.loop import Precision
+from trainer.progress import Reporter
+from trainer.report import RunSummary, write_report
+from trainer.run_folder import RunFolder
+from trainer.scores import WorstImages
+
+logger = logging.getLogger(__name__)
+
+
+def report(run: Path, *, data: Path | None, device: str, worst: int) -> None:
+    """Measures the best checkpoint of a run folder again and writes `report.html` there."""
+    config = _configuration(run)
+    config = replace(config, out=run, data=data or config.data)
+    with Reporter(Console(stderr=True)) as reporter:
+        report_run(config, reporter, choose_device(device), worst=worst)
+
+
+def report_run(
+    config: FitConfig, reporter: Reporter, device: torch.device, *, worst: int = 8
+) -> None:
+    run = RunFolder(config.out)
+    best = load_checkpoint(run.best_path)
+    folder = VocFolder.open(config.data, border=config.border)
+    require_same_classes(best.manifest, folder, name=str(run.best_path))
+    audit = audit_for_training(
+        folder, config.train_split, config.val_split, limit=config.limit, cache=run.audit_path
+    )
+    ids = folder.split(config.val_split)[: config.limit]
+    reporter.begin("measuring the best checkpoint", total=len(ids))
+    worst_images = WorstImages(worst)
+    evaluation = evaluate_network(
+        best.network.to(device, memory_format=torch.channels_last),  # type: ignore[call-overload]
+        folder,
+        ids,
+        best.manifest.input,
+        Precision(device),
+        workers=loader_processes(config),
+        on_image=lambda *_: reporter.advance(1),
+        boundary=True,
+        worst=worst_images,
+    )
+    path = write_report(
+        RunSummary(
+            run=run,
+            config=config,
+            history=read_history(run.path),
+            folder=folder,
+            audit=audit,
+            best=best.manifest,
+            evaluation=evaluation,
+            worst=worst_images,
+        )
+    )
+    logger.info("%s shows the run", path)
+
+
+def _configuration(run: Path) -> FitConfig:
+    path = run / "config.json"
+    try:
+        return FitConfig.from_json(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(f"--run {run}: holds no config.json; is it a run folder?") from error
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
