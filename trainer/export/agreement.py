@@ -22,11 +22,12 @@ Item = tuple[Tensor, Tensor | None]  # image uint8 (C, H, W), labels uint8 (H, W
 @dataclass(frozen=True)
 class Thresholds:
     """What an exported file must reach: the share of pixels that keep their class, the mean IoU
-    it may lose, and the error of its logits relative to their size."""
+    it may lose (or gain, unless `may_gain`), and the error of its logits relative to their size."""
 
     min_agreement: float
     max_iou_drop: float
     max_logit_error: float
+    may_gain: bool = False  # rounding to 8 bits moves the figure either way
 
 
 @dataclass(frozen=True)
@@ -50,9 +51,10 @@ class Agreement:
     def require(self, thresholds: Thresholds, *, name: str) -> None:
         """Raises an ExportError with the figures and the thresholds in one line."""
         drop = self.iou_drop
+        moved = 0.0 if drop is None else drop if thresholds.may_gain else abs(drop)
         good = (
             self.pixel_agreement >= thresholds.min_agreement
-            and (drop is None or drop <= thresholds.max_iou_drop)
+            and moved <= thresholds.max_iou_drop
             and self.logit_error <= thresholds.max_logit_error
         )
         if not good:

@@ -14,7 +14,7 @@ from trainer.export.to_torch import load_torch, write_torch
 
 # float32 arithmetic in another order moves a class only where two are as good as equal
 EXACT = Thresholds(min_agreement=0.999, max_iou_drop=0.002, max_logit_error=1e-3)
-QUANTISED = Thresholds(min_agreement=0.985, max_iou_drop=0.005, max_logit_error=0.25)
+QUANTISED = Thresholds(min_agreement=0.985, max_iou_drop=0.005, max_logit_error=0.25, may_gain=True)
 
 
 @dataclass(frozen=True)

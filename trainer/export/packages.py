@@ -2,6 +2,7 @@
 
 import importlib
 import logging
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
@@ -11,11 +12,14 @@ from typing import Any
 from trainer.errors import ConfigError
 
 NOISY_LOGGERS = ("nncf", "onnx_ir", "onnxscript", "torch.onnx", "torch.utils.cpp_extension")
+NO_TELEMETRY = "NNCF_CI"  # the one switch NNCF has for it
 THIRD_PARTY = r"(copyreg|google|networkx|nncf|numpy|onnx|onnx_ir|onnxscript|openvino|torch)\b"
 
 
 def load_package(name: str, *, wanted_by: str) -> Any:
     """The module `name`; a ConfigError names the package and how to install it."""
+    # what is exported, and that it was, is nobody else's business: no usage report is sent
+    os.environ.setdefault(NO_TELEMETRY, "1")
     with quiet():
         try:
             return importlib.import_module(name)
