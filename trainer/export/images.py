@@ -1,7 +1,7 @@
 """The images an exported file is compared and calibrated on."""
 
 import random
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +11,7 @@ from models.manifest import InputSpec
 from trainer.dataset import VocFolder
 from trainer.export.agreement import Item
 from trainer.export.inference import prepared
+from trainer.progress import Reporter
 
 NOISE_IMAGES = 8
 SEED = 0
@@ -42,14 +43,15 @@ class CalibrationInputs(Iterable[Tensor]):
     """Network inputs of a list of images, read anew in each pass: quantisation makes several."""
 
     def __init__(
-        self, folder: VocFolder, ids: list[str], spec: InputSpec, on_image: Callable[[], None]
+        self, folder: VocFolder, ids: list[str], spec: InputSpec, reporter: Reporter
     ) -> None:
         self.folder = folder
         self.ids = ids
         self.spec = spec
-        self.on_image = on_image
+        self.reporter = reporter
 
     def __iter__(self) -> Iterator[Tensor]:
+        self.reporter.begin("calibrating", total=len(self.ids))
         for image_id in self.ids:
             yield prepared(self.folder.read_image(image_id), self.spec)
-            self.on_image()
+            self.reporter.advance(1)

@@ -1,13 +1,18 @@
 """One export: written beside its place, read back, compared, and only then put there."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from models import Checkpoint
+from models.errors import ModelError
 from trainer.dataset import VocFolder
-from trainer.errors import ConfigError, ExportError
+from trainer.errors import ConfigError, ExportError, TrainerError
 from trainer.export.agreement import Agreement, Thresholds, compare
 from trainer.export.formats import ExportFormat
 from trainer.export.images import (
@@ -17,6 +22,7 @@ from trainer.export.images import (
     noise_items,
     split_items,
 )
+from trainer.export.inference import Forward
 from trainer.export.publish import put_in_place, workshop
 from trainer.export.record import describe_export
 from trainer.export.to_openvino import write_int8
@@ -61,7 +67,8 @@ def export_checkpoint(
         raise ConfigError(f"--format {form.name}: needs --data, whose images calibrate it")
     ids = images.folder.split(images.split)[: images.limit] if images is not None else []
     with workshop(out) as written:
-        calibration = _write(checkpoint, form, written, images, reporter)
+        with _refusing(out.name, f"{checkpoint.manifest.architecture} cannot be written"):
+            calibration = _write(checkpoint, form, written, images, reporter)
         reporter.begin("comparing", total=len(ids) if images is not None else NOISE_IMAGES)
         agreement = _compare(checkpoint, form, written, images, ids, reporter)
         agreement.require(thresholds, name=str(out))
@@ -99,10 +106,7 @@ def _write(
             form.write(checkpoint, path)
         return None
     ids = calibration_ids(images.folder, images.calibration_split, images.calibration_images)
-    reporter.begin("calibrating", total=len(ids))
-    inputs = CalibrationInputs(
-        images.folder, ids, checkpoint.manifest.input, lambda: reporter.advance(1)
-    )
+    inputs = CalibrationInputs(images.folder, ids, checkpoint.manifest.input, reporter)
     write_int8(checkpoint, path, inputs, len(ids))
     dataset, split = images.folder.root.resolve().name, images.calibration_split
     return {"dataset": dataset, "split": split, "images": len(ids)}
@@ -118,23 +122,43 @@ def _compare(
 ) -> Agreement:
     spec = checkpoint.manifest.input
     items = noise_items(spec) if images is None else split_items(images.folder, ids)
-    exported = form.load(written)
+    exported = _runnable(form, written)
 
     def on_image() -> None:
         reporter.advance(1)
 
+    return compare(
+        checkpoint.network,
+        exported,
+        items,
+        spec,
+        checkpoint.manifest.class_set(),
+        on_image=on_image,
+    )
+
+
+def _runnable(form: ExportFormat, path: Path) -> Forward:
+    """The file as read back; whatever a runtime raises becomes an ExportError."""
+    with _refusing(path.name, "it cannot be read back"):
+        run = form.load(path)
+
+    def forward(images: Tensor) -> Tensor:
+        with _refusing(path.name, f"it does not run on {tuple(images.shape)}"):
+            return run(images)
+
+    return forward
+
+
+@contextmanager
+def _refusing(name: str, what: str) -> Iterator[None]:
+    """Exporters and runtimes raise anything; the user gets the first line of it."""
     try:
-        return compare(
-            checkpoint.network,
-            exported,
-            items,
-            spec,
-            checkpoint.manifest.class_set(),
-            on_image=on_image,
-        )
-    except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1]
-        raise ExportError(f"{written.name}: refused, it does not run: {reason}") from error
+        yield
+    except (TrainerError, ModelError, OSError):
+        raise
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ExportError(f"{name}: refused, {what}: {reason}") from error
 
 
 def _source(images: ExportImages | None) -> str:

@@ -51,11 +51,11 @@ def load_openvino(path: Path) -> Forward:
 def _converted(checkpoint: Checkpoint, wanted_by: str) -> Any:
     """An OpenVINO model by way of ONNX, which keeps every size open."""
     openvino = load_package("openvino", wanted_by=wanted_by)
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory(ignore_cleanup_errors=True) as folder:  # Windows keeps it mapped
         path = Path(folder) / "network.onnx"
         write_onnx(checkpoint, path, wanted_by=wanted_by)
         with quiet():
-            return openvino.Core().read_model(path.read_bytes())  # no file is kept mapped
+            return openvino.Core().read_model(str(path))
 
 
 def _save(model: Any, checkpoint: Checkpoint, path: Path, *, wanted_by: str) -> None:
