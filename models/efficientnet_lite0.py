@@ -35,23 +35,34 @@ FEATURE_CHANNELS = (16, 24, 40, 112, 320)  # at strides 2, 4, 8, 16, 32
 
 
 class SamePadConv2d(nn.Conv2d):
-    """Convolution with TensorFlow's "same" padding: the odd row and column go to the far side."""
+    """Convolution with TensorFlow's "same" padding: the odd row and column go to the far side.
+
+    Kernels are odd, strides 1 or 2. No branch depends on the image's size: an exported network
+    would keep the one that was right for the size it was traced with.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
-        top, bottom = _same_padding(x.shape[-2], self.kernel_size[0], self.stride[0])
-        left, right = _same_padding(x.shape[-1], self.kernel_size[1], self.stride[1])
-        if top == bottom and left == right:
-            # symmetric padding costs nothing inside the convolution
+        middle_y, middle_x = self.kernel_size[0] // 2, self.kernel_size[1] // 2
+        if self.stride == (1, 1) or self.kernel_size == (1, 1):
+            # symmetric at any size, and symmetric padding costs nothing inside the convolution
+            padding = (middle_y, middle_x)
             return F.conv2d(
-                x, self.weight, self.bias, self.stride, (top, left), self.dilation, self.groups
+                x, self.weight, self.bias, self.stride, padding, self.dilation, self.groups
             )
+        top, bottom = _same_padding(x.shape[-2], middle_y)
+        left, right = _same_padding(x.shape[-1], middle_x)
         x = F.pad(x, (left, right, top, bottom))
         return F.conv2d(x, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
 
 
-def _same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
-    total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
-    return total // 2, total - total // 2
+def _same_padding(size: int, middle: int) -> tuple[int, int]:
+    """(near side, far side) at stride 2: an even size moves the windows on by one.
+
+    The far side's last row is then read by no window; with it the sum is the same at any size,
+    which keeps the sizes of an exported network short expressions.
+    """
+    even = (size - 1) % 2
+    return middle - even, middle + even
 
 
 class InvertedResidual(nn.Module):

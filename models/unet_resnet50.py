@@ -91,12 +91,10 @@ class UNetResNet50(SegmentationNetwork):
         self.bridge = double_conv(width * 8, width * 8)
         self.UpConv1 = nn.Conv2d(width * 8, width * 4, kernel_size=3, padding=1)
         self.UnetConv1 = double_conv(width * 8, width * 4)
-        self.upconv2_1 = nn.ConvTranspose2d(
-            width * 4, width * 4, kernel_size=3, stride=2, padding=1
-        )
+        self.upconv2_1 = _doubling(width * 4)
         self.upconv2_2 = nn.Conv2d(width * 4, width, kernel_size=3, padding=1)
         self.UnetConv2_1 = nn.Conv2d(width * 2, width, kernel_size=3, padding=1)
-        self.UnetConv2_2 = nn.ConvTranspose2d(width, width, kernel_size=3, stride=2, padding=1)
+        self.UnetConv2_2 = _doubling(width)
         self.UnetConv2_3 = nn.Conv2d(width, num_classes, kernel_size=1)
 
     @classmethod
@@ -115,10 +113,25 @@ class UNetResNet50(SegmentationNetwork):
         out2 = self.layer2(out1)  # (N, 4b, H/8, W/8)
         x = self.UpConv1(self.bridge(self.layer3(out2)))  # (N, 4b, H/8, W/8)
         x = self.UnetConv1(torch.cat([out2, x], 1))
-        x = self.upconv2_1(x, output_size=out1.shape[-2:])
+        x = _cut(self.upconv2_1(x), out1)
         x = torch.cat([out1, self.upconv2_2(x)], 1)  # (N, 2b, H/4, W/4)
         # the stem's size rather than factor 2: the same at multiples of 4, right elsewhere
         x = self.UnetConv2_1(F.interpolate(x, size=stem.shape[-2:], mode="nearest"))
-        x = self.UnetConv2_2(x, output_size=images.shape[-2:])  # (N, b, H, W)
+        x = _cut(self.UnetConv2_2(x), images)  # (N, b, H, W)
         logits: Tensor = self.UnetConv2_3(x)  # (N, K, H, W)
         return logits
+
+
+def _doubling(channels: int) -> nn.ConvTranspose2d:
+    """n -> 2n rows and columns, of which an odd size needs all but the last.
+
+    An output padding that follows the image's size says the same, but no exchange format can
+    hold one that is not a constant.
+    """
+    return nn.ConvTranspose2d(
+        channels, channels, kernel_size=3, stride=2, padding=1, output_padding=1
+    )
+
+
+def _cut(x: Tensor, reference: Tensor) -> Tensor:
+    return x[..., : reference.shape[-2], : reference.shape[-1]]

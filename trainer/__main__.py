@@ -1,4 +1,4 @@
-"""The command line: `python -m trainer fit|evaluate|check|predict`."""
+"""The command line: `python -m trainer fit|evaluate|check|predict|export`."""
 
 import logging
 import sys
@@ -14,6 +14,7 @@ from trainer.commands.check import CheckOptions
 from trainer.commands.check import check as check_command
 from trainer.commands.evaluate import Outputs
 from trainer.commands.evaluate import evaluate as evaluate_command
+from trainer.commands.export import export as export_command
 from trainer.commands.fit import fit as fit_command
 from trainer.commands.predict import predict as predict_command
 from trainer.commands.report import report as report_command
@@ -153,6 +154,45 @@ def report(
 ) -> None:
     """Writes report.html into a run folder: curves, classes, confusion, samples, worst, data."""
     report_command(run, data=data, device=device, worst=worst)
+
+
+@app.command()
+def export(
+    checkpoint: Checkpoint,
+    format: Annotated[str, typer.Option(help="onnx, openvino, openvino-int8 or torch")],
+    out: Annotated[Path, typer.Option(help="a .onnx, .xml or .pt2; a .json is put beside it")],
+    data: Annotated[
+        Path | None, typer.Option(help="dataset folder to compare on; noise without it")
+    ] = None,
+    split: str = "val",
+    border: Border = None,
+    limit: Limit = None,
+    calibration_split: Annotated[
+        str, typer.Option(help="split that int8 ranges are taken from")
+    ] = "train",
+    calibration_images: Annotated[int, typer.Option(min=1)] = 300,
+    min_agreement: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="share of pixels that must keep their class"),
+    ] = None,
+    max_iou_drop: Annotated[
+        float | None, typer.Option(min=0, max=1, help="mean IoU the file may lose")
+    ] = None,
+) -> None:
+    """Writes a checkpoint in another format, if the file gives the checkpoint's answers."""
+    export_command(
+        checkpoint,
+        format,
+        out,
+        data=data,
+        split=split,
+        border=border,
+        limit=limit,
+        calibration_split=calibration_split,
+        calibration_images=calibration_images,
+        min_agreement=min_agreement,
+        max_iou_drop=max_iou_drop,
+    )
 
 
 def main() -> None:

@@ -3,7 +3,8 @@
 TrainerError
 ├── ConfigError       an option, or two of them together, that cannot work
 ├── DatasetError      a folder, split, image or mask that cannot be trained on
-└── DivergedError     the loss is not a number any more
+├── DivergedError     the loss is not a number any more
+└── ExportError       an exported file that does not say what its checkpoint says
 """
 
 
@@ -27,3 +28,7 @@ class DatasetError(TrainerError):
 
 class DivergedError(TrainerError):
     """Training produced NaN or infinity; the state saved before it is kept."""
+
+
+class ExportError(TrainerError):
+    """An exported file cannot be run or disagrees with its checkpoint; it is not kept."""

@@ -107,7 +107,7 @@ def evaluate(
 ) -> None:
     checkpoint = load_checkpoint(checkpoint_path)
     manifest = checkpoint.manifest
-    folder = VocFolder.open(data, border=border or _border_of(manifest.arguments.num_classes, data))
+    folder = VocFolder.open(data, border=border or border_of(manifest.arguments.num_classes, data))
     require_same_classes(manifest, folder, name=str(checkpoint_path))
     chosen = class_ids(folder, classes) if classes else None
     ids = folder.split(split)[:limit]
@@ -133,7 +133,7 @@ def evaluate(
         _show_totals(f"with {augmentation}", augmented, chosen)
 
 
-def _border_of(num_classes: int, data: Path) -> str | None:
+def border_of(num_classes: int, data: Path) -> str | None:
     """A checkpoint of 21 classes was trained with VOC's border ignored."""
     return "ignore" if num_classes == 21 and not (data / "classes.json").exists() else None
 
