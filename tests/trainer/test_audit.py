@@ -32,8 +32,9 @@ def root(tmp_path: Path) -> Path:
     return three_class_dataset(tmp_path / "data", count=4)
 
 
-def audit_all(root: Path, **options: int) -> DatasetAudit:
-    return audit_dataset(VocFolder.open(root), available_splits(root), **options)
+def audit_all(root: Path, *, max_distance: int = -1) -> DatasetAudit:
+    folder = VocFolder.open(root)
+    return audit_dataset(folder, available_splits(root), max_distance=max_distance)
 
 
 def audit_one(root: Path, split: str, *, limit: int | None = None) -> SplitAudit:
