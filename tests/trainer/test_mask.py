@@ -292,7 +292,7 @@ def test_smoothed_edges_are_guessed_at(tmp_path: Path) -> None:
         read_mask(path, THREE_CLASSES)
 
 
-READINGS = {
+READINGS: dict[str, tuple[Callable[[Bytes], Image.Image], Reading]] = {
     "in class colours": (in_class_colors, Reading.PLAIN),
     "in another order": (in_another_order, Reading.BY_COLOR),
     "in foreign colours": (in_foreign_colors, Reading.BY_INDEX),
