@@ -270,8 +270,8 @@ def test_check_lists_every_problem_and_fails(data: Path) -> None:
     problems = [line for line in outcome.stdout.splitlines() if line.startswith("problem: ")]
     for word in words:
         assert any(word in line for line in problems), word
-    assert len(problems) == 6  # c is in both splits
-    assert "6 problems" in outcome.stdout
+    assert len(problems) == 5  # c, in both splits, is told once
+    assert "5 problems" in outcome.stdout
     assert "ready" not in outcome.stdout
 
 
@@ -310,3 +310,51 @@ def test_class_names_are_shown_as_they_are(name: str, data: Path) -> None:
     renamed = SegmentationClass(2, name, (0, 255, 0))
     write_classes(data, ClassSet((*THREE_CLASSES.classes[:2], renamed)))
     assert name in succeed("check", "--data", data).stdout
+
+
+def test_check_writes_what_it_found_for_machines(data: Path, tmp_path: Path) -> None:
+    target = tmp_path / "new" / "check.json"
+    succeed("check", "--data", data, "--json", target)
+    found = json.loads(target.read_text())
+    assert (found["ready"], found["problems"]) == (True, [])
+    assert found["splits"]["train"]["sizes"] == [{"width": 24, "height": 20, "images": 3}]
+    red = found["splits"]["train"]["classes"]["red"]
+    assert red == {"images": 3, "pixels": 360, "share": pytest.approx(1 / 3)}
+    assert found["near_duplicates"]["max_distance"] == 4
+    break_everything(data)
+    run_command("check", "--data", data, "--json", target, "--near-duplicates", -1)
+    found = json.loads(target.read_text())
+    assert not found["ready"]
+    assert len(found["problems"]) == 5
+    assert found["near_duplicates"] is None
+
+
+def test_check_draws_what_it_found(data: Path, tmp_path: Path) -> None:
+    write_image(data, "c", noise(20, 24, seed=1))  # b again
+    succeed("check", "--data", data, "--pictures", tmp_path / "pictures")
+    names = {path.name for path in (tmp_path / "pictures").iterdir()}
+    assert names == {
+        "class-shares.png",
+        "image-sizes.png",
+        "samples-train.png",
+        "samples-val.png",
+        "near-duplicates-within.png",
+    }
+
+
+def test_check_lists_near_duplicates_without_failing(data: Path) -> None:
+    write_image(data, "c", noise(20, 24, seed=1))
+    shown = succeed("check", "--data", data).words
+    assert "note: 1 pairs of near-duplicates inside train" in shown
+    assert "b and c, distance 0" in shown
+    assert (
+        "b and c, distance" not in succeed("check", "--data", data, "--near-duplicates", -1).words
+    )
+
+
+def test_check_looks_at_the_splits_that_fit_is_told_to_use(data: Path) -> None:
+    write_split(data, "more", ["a", "d"])
+    succeed("check", "--data", data)
+    outcome = run_command("check", "--data", data, "--train-split", "more")
+    assert outcome.status == 1
+    assert "problem: splits more and val share 1 images, d among them" in outcome.stdout

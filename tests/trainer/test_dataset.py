@@ -1,6 +1,7 @@
 """The dataset folder, training samples and their order."""
 
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +80,50 @@ def test_a_split_keeps_the_files_order_and_takes_the_first_word(root: Path) -> N
     assert VocFolder.open(root).split("train") == ["c", "a", "b"]
 
 
+def test_an_id_may_hold_spaces(root: Path) -> None:
+    path = root / "ImageSets/Segmentation/train.txt"
+    path.write_text("scan of May\nleft eye 1\n")
+    assert VocFolder.open(root).split("train") == ["scan of May", "left eye"]
+
+
+def test_a_split_that_is_not_text_is_not_called_missing(root: Path) -> None:
+    (root / "ImageSets/Segmentation/train.txt").write_bytes(b"a\xff\n")
+    with pytest.raises(DatasetError, match=r"train\.txt: not UTF-8 text"):
+        VocFolder.open(root).split("train")
+
+
+def test_an_id_with_the_files_ending_is_explained(root: Path) -> None:
+    with pytest.raises(DatasetError, match=r"a\.png\.\*: the image is missing; .* ending"):
+        VocFolder.open(root).image_path("a.png")
+
+
+IMAGE_MODES: dict[str, Callable[[Image.Image], Image.Image]] = {
+    "grey": lambda rgb: rgb.convert("L"),
+    "grey and alpha": lambda rgb: rgb.convert("LA"),
+    "alpha": lambda rgb: rgb.convert("RGBA"),
+    "palette": lambda rgb: rgb.quantize(8),
+    "one bit": lambda rgb: rgb.convert("1"),
+    "16 bits": lambda rgb: Image.fromarray(np.asarray(rgb.convert("L")).astype(np.uint16) * 257),
+}
+
+
+@pytest.mark.parametrize("mode", IMAGE_MODES)
+def test_images_of_every_mode_become_three_channels(mode: str, root: Path) -> None:
+    IMAGE_MODES[mode](Image.fromarray(noise(20, 24))).save(root / "JPEGImages/a.png")
+    folder = VocFolder.open(root)
+    samples = TrainingSet(folder, folder.split("train"), PlainResize(32, 48), seed=0)
+    image, labels = samples[(1, 0)]
+    assert image.shape == (3, 32, 48)
+    assert labels.shape == (32, 48)
+    assert int(image.max()) > int(image.min())
+    assert folder.image_size("a") == (20, 24)
+
+
+def test_transparency_is_laid_over_white(root: Path) -> None:
+    Image.new("RGBA", (24, 20), (255, 0, 0, 0)).save(root / "JPEGImages/a.png")
+    assert int(VocFolder.open(root).read_image("a").min()) == 255
+
+
 def test_classes_come_from_classes_json(root: Path) -> None:
     folder = VocFolder.open(root)
     assert folder.class_set == THREE_CLASSES
@@ -151,6 +196,7 @@ def test_an_image_turned_by_exif_fits_its_upright_mask(root: Path) -> None:
     folder = VocFolder.open(root)
     image, labels = folder.read_pair("a")
     assert image.shape[-2:] == labels.shape == (20, 24)
+    assert folder.image_size("a") == (20, 24)
 
 
 def test_one_mask_pixel_changes_the_fingerprint(root: Path) -> None:

@@ -1,5 +1,7 @@
 """Reading label masks."""
 
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from models.classes import VOC_BORDER_COLOR, ClassSet, SegmentationClass, voc_classes, voc_color
 from tests.trainer.datasets import THREE_CLASSES, Bytes
 from trainer.errors import DatasetError
-from trainer.mask import read_mask
+from trainer.mask import Reading, decode_mask, read_mask
 
 IDS = np.array([[0, 1, 2, 255], [2, 2, 1, 0], [255, 0, 0, 1]], dtype=np.uint8)
 
@@ -190,11 +192,120 @@ def test_many_unknown_values_are_cut_short(tmp_path: Path) -> None:
         read_mask(path, THREE_CLASSES)
 
 
-def test_a_mode_that_means_nothing_is_refused(tmp_path: Path) -> None:
+def png(header: bytes, body: bytes) -> bytes:
+    """A file with the depths and layouts that Pillow does not write."""
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(body)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in chunks
+    )
+
+
+def grey_png(samples: Bytes, *, bits: int) -> bytes:
+    """`samples` (H, W) of `bits` bits."""
+    height, width = samples.shape
+    planes = np.unpackbits(samples[..., None], axis=-1)[..., 8 - bits :]  # (H, W, bits)
+    lines = np.packbits(planes.reshape(height, -1), axis=1)
+    body = b"".join(b"\0" + line.tobytes() for line in lines)
+    return png(struct.pack(">IIBBBBB", width, height, bits, 0, 0, 0, 0), body)
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8])
+def test_grey_samples_of_few_bits_are_the_values_stored(bits: int, tmp_path: Path) -> None:
+    """Pillow shows the 3 of a 2-bit file as 255, which would be ignored."""
+    four = ClassSet((*THREE_CLASSES.classes, SegmentationClass(3, "blue", (0, 0, 255))))
+    ids = np.array([[0, 1, 2, 3, 1], [3, 3, 0, 2, 1]], dtype=np.uint8)
+    path = tmp_path / "m.png"
+    path.write_bytes(grey_png(ids, bits=bits))
+    assert read_mask(path, four).tolist() == ids.tolist()
+
+
+ADAM7 = (
+    (0, 0, 8, 8),
+    (0, 4, 8, 8),
+    (4, 0, 8, 4),
+    (0, 2, 4, 4),
+    (2, 0, 4, 2),
+    (0, 1, 2, 2),
+    (1, 0, 2, 1),
+)  # first line and column, steps of both
+
+
+def test_an_interlaced_mask_is_read(tmp_path: Path) -> None:
+    ids = (np.indices((9, 11)).sum(0) % 3).astype(np.uint8)
+    body = b"".join(
+        b"\0" + line.tobytes()
+        for top, left, down, right in ADAM7
+        for line in ids[top::down, left::right]
+        if line.size
+    )
+    path = tmp_path / "m.png"
+    path.write_bytes(png(struct.pack(">IIBBBBB", 11, 9, 8, 0, 0, 0, 1), body))
+    assert read_mask(path, THREE_CLASSES).tolist() == ids.tolist()
+
+
+def test_grey_with_an_opaque_alpha_channel_holds_indices(tmp_path: Path) -> None:
+    path = tmp_path / "m.png"
+    grey = Image.fromarray(IDS)
+    Image.merge("LA", (grey, Image.new("L", grey.size, 255))).save(path)
+    assert read_mask(path, THREE_CLASSES).tolist() == IDS.tolist()
+
+
+def test_transparent_grey_is_refused_with_its_pixel_count(tmp_path: Path) -> None:
     path = tmp_path / "m.png"
     Image.new("LA", (3, 3)).save(path)
-    with pytest.raises(DatasetError, match="'LA'"):
+    with pytest.raises(DatasetError, match=r"m\.png: 9 grey pixels are transparent"):
         read_mask(path, THREE_CLASSES)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_a_jpeg_is_refused_whatever_its_name(mode: str, tmp_path: Path) -> None:
+    """A grey JPEG of 0 and 1 decodes to known values, some of them wrong."""
+    path = tmp_path / "m.png"
+    Image.fromarray(IDS % 2).convert(mode).save(path, format="JPEG")
+    with pytest.raises(DatasetError, match=r"m\.png: a JPEG file under a PNG's name"):
+        read_mask(path, THREE_CLASSES)
+
+
+def test_a_mask_in_another_format_is_pointed_at(tmp_path: Path) -> None:
+    Image.fromarray(IDS).save(tmp_path / "m [1].bmp")
+    with pytest.raises(DatasetError, match=r"mask is missing; m \[1\]\.bmp is there, but masks"):
+        read_mask(tmp_path / "m [1].png", THREE_CLASSES)
+
+
+def test_colours_of_16_bits_are_refused(tmp_path: Path) -> None:
+    """Values written unscaled would all become black, and black is a class."""
+    path = tmp_path / "m.png"
+    samples = np.ones((2, 2, 3), dtype=">u2")
+    body = b"".join(b"\0" + line.tobytes() for line in samples)
+    path.write_bytes(png(struct.pack(">IIBBBBB", 2, 2, 16, 2, 0, 0, 0), body))
+    with pytest.raises(DatasetError, match=r"m\.png: 16 bits a channel"):
+        read_mask(path, THREE_CLASSES)
+
+
+def test_smoothed_edges_are_guessed_at(tmp_path: Path) -> None:
+    path = tmp_path / "m.png"
+    image = Image.new("RGB", (40, 40))
+    ImageDraw.Draw(image).ellipse((5, 5, 30, 30), fill=(255, 0, 0))
+    image.resize((23, 23), Image.Resampling.BILINEAR).save(path)
+    with pytest.raises(DatasetError, match=r"m\.png: unknown .* were its edges smoothed"):
+        read_mask(path, THREE_CLASSES)
+
+
+READINGS: dict[str, tuple[Callable[[Bytes], Image.Image], Reading]] = {
+    "in class colours": (in_class_colors, Reading.PLAIN),
+    "in another order": (in_another_order, Reading.BY_COLOR),
+    "in foreign colours": (in_foreign_colors, Reading.BY_INDEX),
+    "without a palette": (Image.fromarray, Reading.PLAIN),
+}
+
+
+@pytest.mark.parametrize("case", READINGS)
+def test_how_a_palette_was_read_is_told(case: str, tmp_path: Path) -> None:
+    encode, reading = READINGS[case]
+    path = tmp_path / "m.png"
+    encode(IDS).save(path)
+    assert decode_mask(path, THREE_CLASSES).reading == reading
 
 
 def test_a_missing_mask_is_named(tmp_path: Path) -> None:
