@@ -18,7 +18,7 @@ import torch
 from models import load_checkpoint, save_checkpoint
 from models.manifest import InputSpec, Manifest
 from models.segmentation import segment_image
-from service import segmenter
+from service import segmenter, upload
 from service.app import create_app
 from service.engine import Engine, Unit
 from service.statistics import class_statistics
@@ -170,10 +170,10 @@ def device(monkeypatch: pytest.MonkeyPatch) -> Device:
 def decoded_pixels(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many pixels each upload decoded so far has."""
     counts: list[int] = []
-    decode = segmenter.decode
+    decode = upload.decode
 
-    def noting(upload: Any, *, max_pixels: int) -> torch.Tensor:
-        pixels = decode(upload, max_pixels=max_pixels)
+    def noting(sent: upload.Upload, *, max_pixels: int) -> torch.Tensor:
+        pixels = decode(sent, max_pixels=max_pixels)
         counts.append(pixels.shape[1] * pixels.shape[2])
         return pixels
 
