@@ -134,4 +134,8 @@ def _doubling(channels: int) -> nn.ConvTranspose2d:
 
 
 def _cut(x: Tensor, reference: Tensor) -> Tensor:
-    return x[..., : reference.shape[-2], : reference.shape[-1]]
+    cut = x[..., : reference.shape[-2], : reference.shape[-1]]
+    if torch.compiler.is_exporting():
+        # a view's strides depend on whether anything was cut off, and would be kept as a condition
+        return cut.clone(memory_format=torch.contiguous_format)
+    return cut
