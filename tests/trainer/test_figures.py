@@ -3,6 +3,7 @@
 import io
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -37,7 +38,8 @@ def evaluation_of(class_set: ClassSet, labels: Tensor, result: Tensor) -> Evalua
 def test_the_confusion_picture_holds_the_shares_of_each_labelled_class() -> None:
     matrix = evaluation_of(THREE_CLASSES, LABELS, RESULT).matrix
     axes = draw_confusion(matrix, THREE_CLASSES).axes[0]
-    shares = np.ma.filled(axes.images[0].get_array(), np.nan)
+    drawn: Any = axes.images[0].get_array()
+    shares = np.ma.filled(drawn, np.nan)
     np.testing.assert_allclose(shares[:2], [[0.75, 0.25, 0], [0, 0.5, 0.5]])
     assert np.isnan(shares[2]).all()  # predicted, but never labelled
     assert [tick.get_text() for tick in axes.get_yticklabels()] == ["ground", "red", "green"]
