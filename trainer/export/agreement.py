@@ -92,7 +92,8 @@ def compare(
         ConfusionMatrix(len(class_set), ignore_index=class_set.ignore_index) for _ in range(2)
     ]
     images = same = pixels = 0
-    error, sizes = 0.0, []
+    error = 0.0
+    sizes: list[list[int]] = []
     with torch.inference_mode():
         for image, labels in items:
             answers = [chosen_labels(forward, image, spec) for forward in (reference, exported)]

@@ -88,8 +88,12 @@ def export_checkpoint(
 def _thresholds(
     form: ExportFormat, min_agreement: float | None, max_iou_drop: float | None
 ) -> Thresholds:
-    given = {"min_agreement": min_agreement, "max_iou_drop": max_iou_drop}
-    return replace(form.thresholds, **{k: v for k, v in given.items() if v is not None})
+    limits = form.thresholds
+    if min_agreement is not None:
+        limits = replace(limits, min_agreement=min_agreement)
+    if max_iou_drop is not None:
+        limits = replace(limits, max_iou_drop=max_iou_drop)
+    return limits
 
 
 def _write(
