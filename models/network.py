@@ -1,12 +1,13 @@
 """What every network here has in common."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 Color3 = tuple[float, float, float]
+Forward = Callable[[Tensor], Tensor]  # images (N, C, h, w) -> logits (N, K, h, w), float32 both
 
 
 class SegmentationNetwork(nn.Module):

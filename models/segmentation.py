@@ -5,7 +5,8 @@ from torch import Tensor
 
 from models.geometry import Segmentation, network_input, resize_pixels, segment_logits
 from models.manifest import InputSpec
-from models.tiling import Forward, segment_tiled
+from models.network import Forward
+from models.tiling import segment_tiled
 
 
 @torch.inference_mode()

@@ -19,8 +19,7 @@ from models.geometry import (
     segment_logits,
 )
 from models.manifest import InputSpec
-
-Forward = Callable[[Tensor], Tensor]  # images (N, C, h, w) -> logits (N, K, h, w)
+from models.network import Forward
 
 
 @dataclass(frozen=True)

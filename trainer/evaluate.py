@@ -10,7 +10,8 @@ from torch.utils.data import DataLoader
 from models.classes import ClassSet
 from models.geometry import Segmentation, network_input, segment_logits
 from models.manifest import InputSpec, Manifest, Metrics
-from models.tiling import Forward, Tile, segment_tiled
+from models.network import Forward
+from models.tiling import Tile, segment_tiled
 from trainer.boundary import BoundaryCounts
 from trainer.dataset import EvaluationSample, EvaluationSet, VocFolder
 from trainer.errors import DatasetError

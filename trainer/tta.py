@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.tiling import Forward
+from models.network import Forward
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from models import Checkpoint
+from models.network import Forward
 from trainer.errors import ConfigError
 from trainer.export.agreement import Thresholds
-from trainer.export.inference import Forward
 from trainer.export.to_onnx import load_onnx, write_onnx
 from trainer.export.to_openvino import load_openvino, write_openvino
 from trainer.export.to_torch import load_torch, write_torch

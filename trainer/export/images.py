@@ -10,7 +10,7 @@ from torch import Tensor
 from models.manifest import InputSpec
 from trainer.dataset import VocFolder
 from trainer.export.agreement import Item
-from trainer.export.inference import prepared
+from trainer.export.inference import network_inputs
 from trainer.progress import Reporter
 
 NOISE_IMAGES = 8
@@ -53,5 +53,5 @@ class CalibrationInputs(Iterable[Tensor]):
     def __iter__(self) -> Iterator[Tensor]:
         self.reporter.begin("calibrating", total=len(self.ids))
         for image_id in self.ids:
-            yield prepared(self.folder.read_image(image_id), self.spec)
+            yield from network_inputs(self.folder.read_image(image_id), self.spec)
             self.reporter.advance(1)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from models import Checkpoint
 from models.errors import ModelError
+from models.network import Forward
 from trainer.dataset import VocFolder
 from trainer.errors import ConfigError, ExportError, TrainerError
 from trainer.export.agreement import Agreement, Thresholds, compare
@@ -22,7 +23,6 @@ from trainer.export.images import (
     noise_items,
     split_items,
 )
-from trainer.export.inference import Forward
 from trainer.export.publish import put_in_place, workshop
 from trainer.export.record import describe_export
 from trainer.export.to_openvino import write_int8

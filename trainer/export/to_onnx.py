@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from models import Checkpoint
-from trainer.export.inference import Forward
+from models.network import Forward
 from trainer.export.packages import load_package, quiet
 from trainer.export.record import metadata
 from trainer.export.to_torch import trace

@@ -6,8 +6,7 @@ import torch
 from torch.export import Dim, ExportedProgram
 
 from models import Checkpoint
-from models.network import SegmentationNetwork
-from trainer.export.inference import Forward
+from models.network import Forward, SegmentationNetwork
 from trainer.export.packages import quiet
 
 

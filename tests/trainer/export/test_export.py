@@ -15,10 +15,10 @@ from torch import Tensor
 from models import load_checkpoint, save_checkpoint
 from models.classes import voc_classes
 from models.manifest import Manifest, manifest_classes
+from models.network import Forward
 from tests.networks import manifest_for, random_images, small_network
 from tests.trainer.command_line import refusal, succeed
 from trainer.export import formats
-from trainer.export.inference import Forward
 
 ROOT = Path(__file__).parents[3]
 NEEDS = {
