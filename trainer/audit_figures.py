@@ -1,8 +1,5 @@
 """Diagrams of what a dataset holds: how much of each class, and how large the images are."""
 
-import io
-import warnings
-
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -14,15 +11,6 @@ from trainer.split_audit import SplitAudit
 
 MAX_CLASSES_SHOWN = 40
 MARKERS = "osD^vP*X"
-
-
-def png_bytes(figure: Figure) -> bytes:
-    """The figure as a PNG. A class name in a script that the font lacks is drawn as boxes."""
-    stream = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        figure.savefig(stream, format="png")
-    return stream.getvalue()
 
 
 def draw_class_shares(splits: list[SplitAudit], class_set: ClassSet) -> Figure:

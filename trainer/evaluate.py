@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from models.classes import ClassSet
+from models.classes import ClassSet, generic_classes
 from models.geometry import Segmentation, network_input, segment_logits
 from models.manifest import InputSpec, Manifest, Metrics
 from models.network import Forward
@@ -200,6 +200,8 @@ def require_same_classes(manifest: Manifest, folder: VocFolder, *, name: str) ->
             f"{name}: the checkpoint has {len(ours)} classes, the dataset {folder.root} "
             f"{len(theirs)} (for VOC, --border class gives 22 and --border ignore 21)"
         )
+    if ours == generic_classes(len(ours)).names:
+        return  # a bare .pth says how many classes it has, not which
     different = [
         f"{i}: {a!r} is {b!r}" for i, (a, b) in enumerate(zip(ours, theirs, strict=True)) if a != b
     ]

@@ -16,11 +16,11 @@ from trainer.audit_figures import (
     MAX_CLASSES_SHOWN,
     draw_class_shares,
     draw_image_sizes,
-    png_bytes,
 )
 from trainer.contact_sheet import CELL, MARGIN, OPACITY, draw_pairs, draw_samples
 from trainer.dataset import VocFolder
 from trainer.duplicates import Pair
+from trainer.figures import figure_png
 from trainer.split_audit import SplitAudit, unread_split
 
 
@@ -59,7 +59,7 @@ def test_a_name_that_the_font_lacks_is_drawn_without_a_warning(folder: VocFolder
     named = ClassSet(
         tuple(SegmentationClass(i, f"도로 {i}", (i, 0, 0)) for i in range(len(THREE_CLASSES)))
     )
-    png = png_bytes(draw_class_shares(splits_of(folder), named))
+    png = figure_png(draw_class_shares(splits_of(folder), named))
     with Image.open(io.BytesIO(png)) as image:
         assert image.format == "PNG"
 
@@ -74,8 +74,8 @@ def test_every_size_is_a_mark(folder: VocFolder) -> None:
 
 def test_splits_that_could_not_be_read_draw_nothing(folder: VocFolder) -> None:
     unread = [unread_split(folder, "test", "no such split")]
-    assert png_bytes(draw_class_shares(unread, THREE_CLASSES))
-    assert png_bytes(draw_image_sizes(unread))
+    assert figure_png(draw_class_shares(unread, THREE_CLASSES))
+    assert figure_png(draw_image_sizes(unread))
 
 
 def test_a_sample_shows_the_mask_over_the_photograph(folder: VocFolder) -> None:

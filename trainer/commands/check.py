@@ -11,11 +11,12 @@ from rich.table import Table
 
 from models.atomic import write_atomically, write_bytes
 from trainer.audit import DatasetAudit, audit_dataset, available_splits
-from trainer.audit_figures import draw_class_shares, draw_image_sizes, png_bytes
+from trainer.audit_figures import draw_class_shares, draw_image_sizes
 from trainer.audit_record import audit_record
 from trainer.contact_sheet import draw_pairs, draw_samples
 from trainer.dataset import VocFolder
 from trainer.duplicates import Pairs
+from trainer.figures import save_figure
 from trainer.progress import Reporter
 from trainer.split_audit import SplitAudit
 
@@ -130,8 +131,8 @@ def _show_problems(console: Console, problems: list[str]) -> None:
 def _draw(folder: VocFolder, audit: DatasetAudit, target: Path, options: CheckOptions) -> None:
     target.mkdir(parents=True, exist_ok=True)
     shares = draw_class_shares(audit.splits, folder.class_set)
-    write_bytes(target / "class-shares.png", png_bytes(shares))
-    write_bytes(target / "image-sizes.png", png_bytes(draw_image_sizes(audit.splits)))
+    save_figure(target / "class-shares.png", shares)
+    save_figure(target / "image-sizes.png", draw_image_sizes(audit.splits))
     for split in audit.splits:
         if split.images:
             ids = folder.split(split.name)[: options.limit]
