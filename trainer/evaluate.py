@@ -25,6 +25,14 @@ class Evaluation:
     loss: float
     images: int
 
+    def __add__(self, other: "Evaluation") -> "Evaluation":
+        """The figures of both sets of images together."""
+        matrix = ConfusionMatrix(self.matrix.num_classes, ignore_index=self.matrix.ignore_index)
+        matrix.counts += self.matrix.counts + other.matrix.counts
+        images = self.images + other.images
+        loss = self.loss * self.images + other.loss * other.images
+        return Evaluation(matrix, loss / max(images, 1), images)
+
     def metrics(self, folder: VocFolder, split: str) -> Metrics:
         iou = self.matrix.per_class_iou().tolist()
         return Metrics(
@@ -79,7 +87,7 @@ def evaluate_network(
                 chosen = segment_logits(logits[index], height, width).labels.cpu()
                 matrix.update(labels[index], chosen)
                 on_image(name, labels[index], chosen)
-    return Evaluation(matrix, loss / len(ids), len(ids))
+    return Evaluation(matrix, loss / max(len(ids), 1), len(ids))  # a process's share may be empty
 
 
 def require_same_classes(manifest: Manifest, folder: VocFolder, *, name: str) -> None:

@@ -23,7 +23,8 @@ from trainer.augment import resize_labels
 from trainer.dataset import VocFolder
 from trainer.errors import DatasetError
 from trainer.evaluate import Evaluation, class_ids, evaluate_network, require_same_classes
-from trainer.loop import Precision, pixel_loss
+from trainer.loop import Precision
+from trainer.losses import cross_entropy
 from trainer.metrics import ConfusionMatrix
 
 SPEC = InputSpec(height=32, width=40, mean=(0.5,) * 3, std=(0.25,) * 3, stride=16)
@@ -73,7 +74,7 @@ def by_hand(network: nn.Module, folder: VocFolder, ids: list[str]) -> tuple[Tens
         with torch.no_grad():
             logits = network(normalise(resize_pixels(image, 32, 40), SPEC)[None])
         small = resize_labels(labels, 32, 40).long()
-        loss += float(pixel_loss(logits, small[None], 255))
+        loss += float(cross_entropy(logits, small[None], 255))
         matrix.update(labels, segment_logits(logits[0], *labels.shape).labels)
     return matrix.counts, loss / len(ids)
 
@@ -134,6 +135,20 @@ def test_figures_that_do_not_exist_are_none(folder: VocFolder) -> None:
         per_class_iou={"ground": 0.75, "red": 0.0, "green": None},
         loss=None,
     )
+
+
+def test_two_shares_added_are_the_figures_of_all_their_images(folder: VocFolder) -> None:
+    network = undecided_network(num_classes=3)
+    whole = evaluate_network(network, folder, ["a", "b", "c"], SPEC, EXACT, batch_size=1)
+    first = evaluate_network(network, folder, ["a", "c"], SPEC, EXACT, batch_size=1)
+    second = evaluate_network(network, folder, ["b"], SPEC, EXACT, batch_size=1)
+    nothing = evaluate_network(network, folder, [], SPEC, EXACT)
+    total = nothing + first + second
+    assert torch.equal(total.matrix.counts, whole.matrix.counts)
+    assert total.images == 3
+    assert total.loss == pytest.approx(whole.loss)
+    assert first.images == 2  # adding changes neither
+    assert not torch.equal(first.matrix.counts, total.matrix.counts)
 
 
 def manifest_of(class_set: ClassSet) -> Manifest:

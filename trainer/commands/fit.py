@@ -23,6 +23,7 @@ def fit(config: FitConfig) -> None:
             try:
                 Run(config, reporter, interrupt, processes, device).execute()
             except KeyboardInterrupt:
-                logger.warning("stopped; the same command with --resume goes on from here")
+                if processes.first:
+                    logger.warning("stopped; the same command with --resume goes on from here")
                 raise
         logger.info("checkpoints, curves.png, metrics.csv and samples are in %s", config.out)
