@@ -88,7 +88,8 @@ def train_epoch(
 
 
 def train_step(learner: Learner, pixels: Tensor, labels: Tensor) -> BatchLoss:
-    """Forward, backward and update; the weights stay as they are if the loss is not finite."""
+    """Forward, backward and update; the weights stay as they are if loss or gradient is not
+    finite."""
     device = learner.precision.device
     images = network_input(pixels, learner.spec, device)  # (N, 3, h, w)
     target = labels.to(device, non_blocking=True).long()  # (N, h, w)
@@ -98,9 +99,10 @@ def train_step(learner: Learner, pixels: Tensor, labels: Tensor) -> BatchLoss:
     require_finite(batch.objective, "loss")
     learner.optimizer.zero_grad(set_to_none=True)
     batch.objective.backward()  # type: ignore[no-untyped-call]
-    if learner.clip_norm:
-        norm = nn.utils.clip_grad_norm_(learner.network.parameters(), learner.clip_norm)
-        require_finite(norm, "gradient")
+    # without a bound the gradient is multiplied by 1, and its norm is still looked at
+    bound = learner.clip_norm or math.inf
+    norm = nn.utils.clip_grad_norm_(learner.network.parameters(), bound)
+    require_finite(norm, "gradient")
     learner.optimizer.step()
     if learner.averaged is not None:
         learner.averaged.update_parameters(learner.network)

@@ -114,7 +114,7 @@ def _dice_loss(right: Tensor, everything: Tensor, count: Tensor) -> Tensor:
     """
     present = count > 0
     dice = (2 * right + 1) / (everything + count + 1)
-    return 1 - (dice * present).sum() / present.sum().clamp(min=1)
+    return ((1 - dice) * present).sum() / present.sum().clamp(min=1)  # 0 when nothing is labelled
 
 
 def hardest(loss: Tensor, labelled: Tensor, fraction: float) -> Tensor:

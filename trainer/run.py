@@ -191,7 +191,7 @@ class Run:
     def _train_epoch(self) -> None:
         """The rest of the epoch that `progress` stands in."""
         config, progress = self.config, self.progress
-        done = progress.batches * config.batch_size
+        done = min(progress.batches * config.batch_size, len(self.train_ids))
         self.reporter.begin(
             f"epoch {progress.epoch}/{config.epochs}", total=len(self.train_ids), done=done
         )
@@ -297,10 +297,14 @@ class Run:
         self.kept.save_checkpoints(names, stored, self._manifest(metrics), self.config)
 
     def _stopped_early(self) -> bool:
+        """Judged at the last validation: epochs after it may have been better."""
         patience, best = self.config.early_stop, best_epoch(self.progress.history)
-        stops = bool(patience) and best is not None and self.progress.epoch - 1 - best >= patience
+        if not patience or best is None:
+            return False
+        measured = [r.epoch for r in self.progress.history if r.val_mean_iou is not None]
+        stops = measured[-1] - best >= patience
         if stops:
-            logger.info("no better mean IoU since epoch %s: stopped early", best)
+            logger.info("no better mean IoU since epoch %d: stopped early", best)
         return stops
 
     def _validate(self, stored: Mapping[str, Tensor], *, draws: bool) -> Evaluation:

@@ -12,7 +12,7 @@ from tests.trainer.command_line import Outcome, succeed
 
 SMALL: tuple[str, ...] = ("--arch", "unet", "--base-channels", "4", "--image-size", "32")
 SMALL += ("--batch-size", "2", "--precision", "float32", "--device", "cpu", "--workers", "0")
-SMALL += ("--samples", "1")
+SMALL += ("--samples", "1", "--recipe", "report", "--no-report")
 
 
 def fit(data: Path, out: Path, *options: object) -> Outcome:

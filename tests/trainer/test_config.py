@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from models import list_architectures
-from trainer.config import FitConfig
+from trainer.config import FitConfig, parse_size
 from trainer.errors import ConfigError
 from trainer.recipe import RECIPES
 
@@ -28,9 +28,19 @@ def recipe(**choices: Any) -> FitConfig:
         ("epochs", 0),
         ("epochs", -3),
         ("batch_size", 0),
-        ("image_size", 16),
-        ("image_size", 5000),
+        ("image_size", "16"),
+        ("image_size", "5000"),
+        ("image_size", "64x16"),
+        ("image_size", "5000x64"),
+        ("image_size", "64x64x64"),
+        ("image_size", "large"),
+        ("image_size", "-64"),
+        ("image_size", ""),
+        ("crop_size", "64x"),
+        ("crop_size", "8"),
+        ("input_mode", "whole"),
         ("base_channels", 0),
+        ("base_channels", 1),
         ("border", "maybe"),
         ("arch", "unet3d"),
         ("precision", "float16"),
@@ -39,35 +49,14 @@ def recipe(**choices: Any) -> FitConfig:
         ("workers", -1),
         ("samples", -1),
         ("checkpoint_every", 0),
+        ("validate_every", 0),
+        ("early_stop", -1),
         ("out", Path("runs/12:30")),
     ],
 )
 def test_an_option_that_cannot_work_is_named_with_its_value(option: str, value: object) -> None:
     with pytest.raises(ConfigError) as caught:
         config(**{option: value})
-    assert str(caught.value).startswith(f"--{option.replace('_', '-')} {value}: ")
-
-
-@pytest.mark.parametrize(
-    ("option", "value"),
-    [
-        ("lr", 0.0),
-        ("lr", -1.0),
-        ("lr", float("nan")),
-        ("lr", float("inf")),
-        ("encoder_lr", 0.0),
-        ("encoder_lr", -1.0),
-        ("weight_decay", -0.1),
-        ("warmup_steps", -1),
-        ("schedule", "cosine"),
-        ("optimizer", "sgd"),
-    ],
-)
-def test_a_recipes_choice_that_cannot_work_is_named_with_its_value(
-    option: str, value: object
-) -> None:
-    with pytest.raises(ConfigError) as caught:
-        recipe(**{option: value})
     assert str(caught.value).startswith(f"--{option.replace('_', '-')} {value}: ")
 
 
@@ -92,7 +81,29 @@ def test_the_saved_configuration_holds_every_option() -> None:
     content = json.loads(config(init=Path("a.pth"), limit=5).to_json())
     assert content.keys() == {field.name for field in dataclasses.fields(FitConfig)}
     assert (content["init"], content["limit"], content["out"]) == ("a.pth", 5, "run")
-    assert content["recipe"]["optimizer"] == "adam"
+    assert content["recipe"] == dataclasses.asdict(RECIPES["report"])
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("256", (256, 256)), ("360x480", (360, 480)), ("32", (32, 32)), ("4096x32", (4096, 32))],
+)
+def test_a_size_is_one_number_or_height_by_width(text: str, size: tuple[int, int]) -> None:
+    assert parse_size("image_size", text) == size
+    assert config(image_size=text).input_size == size
+    assert config(crop_size=text).training_size == size
+
+
+def test_without_a_crop_size_training_sees_the_whole_input() -> None:
+    assert config(image_size="64x96").training_size == (64, 96)
+    cropped = config(image_size="64x96", crop_size="48")
+    assert (cropped.input_size, cropped.training_size) == ((64, 96), (48, 48))
+
+
+def test_the_crops_of_tiles_are_tiles() -> None:
+    assert config(input_mode="tile", image_size="64x96").training_size == (64, 96)
+    with pytest.raises(ConfigError, match="--crop-size 48: crops of --input-mode tile"):
+        config(input_mode="tile", crop_size="48")
 
 
 def saved(made: FitConfig) -> dict[str, Any]:
@@ -109,9 +120,12 @@ def test_the_same_options_do_not_differ() -> None:
     [
         ("arch", "unet_resnet50"),
         ("batch_size", 3),
-        ("image_size", 64),
+        ("image_size", "64"),
+        ("crop_size", "64"),
         ("base_channels", 8),
         ("seed", 1),
+        ("compile", True),
+        ("validate_every", 2),
         ("limit", 4),
         ("border", "ignore"),
         ("train_split", "trainval"),
@@ -130,10 +144,25 @@ def test_an_option_that_decides_the_weights_is_named_with_both_values(
 
 @pytest.mark.parametrize(
     ("choice", "value"),
-    [("lr", 0.5), ("optimizer", "adamw"), ("augment", True), ("weight_decay", 0.5)],
+    [
+        ("lr", 0.5),
+        ("optimizer", "adamw"),
+        ("augment", True),
+        ("ema_decay", 0.5),
+        ("freeze_batch_norm", True),
+    ],
 )
 def test_a_choice_of_the_recipe_decides_the_weights(choice: str, value: object) -> None:
-    assert len(recipe(**{choice: value}).differences(saved(config()))) == 1
+    before = getattr(RECIPES["report"], choice)
+    expected = f"--{choice.replace('_', '-')} was {before}, now {value}"
+    assert recipe(**{choice: value}).differences(saved(config())) == [expected]
+
+
+def test_another_recipe_is_named_with_all_that_it_changes() -> None:
+    differences = config(recipe=RECIPES["standard"]).differences(saved(config()))
+    assert "--recipe was report, now standard" in differences
+    assert "--ema-decay was 0.0, now 0.999" in differences
+    assert not [line for line in differences if "--name" in line or "None" in line]
 
 
 @pytest.mark.parametrize(
@@ -145,6 +174,7 @@ def test_a_choice_of_the_recipe_decides_the_weights(choice: str, value: object) 
         {"data": Path("moved")},
         {"samples": 1, "checkpoint_every": 1, "weights_dtype": "bfloat16"},
         {"resume": True},
+        {"early_stop": 3, "tensorboard": True},
     ],
 )
 def test_options_that_do_not_alter_the_weights_may_change(options: dict[str, Any]) -> None:
@@ -153,6 +183,6 @@ def test_options_that_do_not_alter_the_weights_may_change(options: dict[str, Any
 
 def test_more_epochs_go_on_under_a_constant_rate_only() -> None:
     assert config(epochs=80).differences(saved(config())) == []
-    poly = RECIPES["finetune"]
+    poly = RECIPES["standard"]
     before = saved(config(recipe=poly))
     assert config(recipe=poly, epochs=80).differences(before) == ["--epochs was 40, now 80"]

@@ -1,6 +1,5 @@
-"""The dataset folder, training samples and their order."""
+"""The dataset folder, and the same preparation in training, evaluation and serving."""
 
-import random
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +8,6 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from models.geometry import network_input, normalise, resize_pixels
 from models.manifest import InputSpec
@@ -25,9 +23,10 @@ from tests.trainer.datasets import (
     write_mask,
     write_split,
 )
-from trainer.augment import PlainResize, ScaleCropFlip
-from trainer.dataset import EpochSampler, EvaluationSet, TrainingSet, VocFolder
+from trainer.augment import PlainResize
+from trainer.dataset import EvaluationSet, VocFolder
 from trainer.errors import DatasetError
+from trainer.training_set import Key, TrainingSet
 
 SPEC = InputSpec(
     height=32, width=48, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), stride=16
@@ -225,98 +224,6 @@ def test_the_fingerprint_names_a_missing_mask(root: Path) -> None:
         VocFolder.open(root).fingerprint(["a", "b"])
 
 
-# --- training samples -------------------------------------------------------------------------
-
-
-def augmented(root: Path, *, seed: int = 7) -> TrainingSet:
-    folder = VocFolder.open(root)
-    transform = ScaleCropFlip(32, 48, ignore_index=255)
-    return TrainingSet(folder, folder.split("train"), transform, seed=seed)
-
-
-def same(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> bool:
-    return torch.equal(first[0], second[0]) and torch.equal(first[1], second[1])
-
-
-def test_a_sample_does_not_depend_on_what_was_drawn_before(root: Path) -> None:
-    samples = augmented(root)
-    first = samples[(3, 1)]
-    torch.manual_seed(99)
-    torch.rand(17)
-    _ = samples[(3, 0)], samples[(1, 4)]
-    assert same(first, samples[(3, 1)])
-    assert same(first, augmented(root)[(3, 1)])
-
-
-def test_samples_differ_between_epochs_seeds_and_images(root: Path) -> None:
-    samples = augmented(root)
-    assert not same(samples[(1, 1)], samples[(2, 1)])
-    assert not same(samples[(1, 1)], augmented(root, seed=8)[(1, 1)])
-    assert not same(samples[(1, 1)], samples[(1, 2)])
-
-
-def test_a_sample_leaves_the_global_random_states_alone(root: Path) -> None:
-    torch_state, numpy_state, python_state = (
-        torch.get_rng_state(),
-        np.random.get_state(legacy=False),
-        random.getstate(),
-    )
-    _ = augmented(root)[(1, 1)]
-    assert torch.equal(torch.get_rng_state(), torch_state)
-    assert str(np.random.get_state(legacy=False)) == str(numpy_state)
-    assert random.getstate() == python_state
-
-
-def test_worker_processes_make_the_same_batches(root: Path) -> None:
-    def batches(workers: int) -> list[tuple[Tensor, Tensor]]:
-        samples = augmented(root)
-        sampler = EpochSampler(len(samples), epoch=2, seed=7)
-        loader = DataLoader(samples, batch_size=2, sampler=sampler, num_workers=workers)
-        return [(pixels, labels) for pixels, labels in loader]
-
-    alone, shared = batches(0), batches(2)
-    assert len(alone) == len(shared) == 3
-    assert all(same(a, b) for a, b in zip(alone, shared, strict=True))
-
-
-def test_the_training_set_is_as_long_as_its_ids(root: Path) -> None:
-    assert len(augmented(root)) == 5
-
-
-# --- the order --------------------------------------------------------------------------------
-
-
-def test_an_epoch_shows_every_image_once() -> None:
-    keys = list(EpochSampler(50, epoch=4, seed=0))
-    assert {epoch for epoch, _ in keys} == {4}
-    assert sorted(index for _, index in keys) == list(range(50))
-
-
-def test_the_order_follows_from_epoch_and_seed() -> None:
-    def order(epoch: int, seed: int) -> list[int]:
-        torch.rand(3)  # other random numbers change nothing
-        return [index for _, index in EpochSampler(50, epoch=epoch, seed=seed)]
-
-    assert order(1, 0) == order(1, 0)
-    orders = [order(1, 0), order(2, 0), order(1, 1), list(range(50))]
-    assert len({tuple(o) for o in orders}) == 4
-
-
-@pytest.mark.parametrize("skip", [1, 20, 49])
-def test_skipping_goes_on_exactly_where_the_epoch_stopped(skip: int) -> None:
-    whole = list(EpochSampler(50, epoch=3, seed=5))
-    rest = EpochSampler(50, epoch=3, seed=5, skip=skip)
-    assert list(rest) == whole[skip:]
-    assert len(rest) == 50 - skip
-
-
-@pytest.mark.parametrize("skip", [5, 6])
-def test_nothing_is_left_after_the_last_batch_even_a_partial_one(skip: int) -> None:
-    rest = EpochSampler(5, epoch=1, seed=0, skip=skip)  # 3 batches of 2 skip 6 of 5
-    assert list(rest) == []
-    assert len(rest) == 0
-
-
 # --- the same preparation as in serving -------------------------------------------------------
 
 
@@ -332,7 +239,7 @@ def test_training_and_evaluation_tensors_are_those_of_serving(suffix: str, tmp_p
     (root / "JPEGImages/b.png").unlink()
     path = write_image(root, "b", noise(61, 75, seed=3), suffix=suffix)
     folder = VocFolder.open(root)
-    trained, _ = TrainingSet(folder, ["a", "b"], PlainResize(32, 48), seed=0)[(1, 1)]
+    trained, _ = TrainingSet(folder, ["a", "b"], PlainResize(32, 48), seed=0)[Key(1, 1)]
     evaluated = EvaluationSet(folder, ["a", "b"], SPEC)[1][0]
     device = torch.device("cpu")
     expected = serving_tensor(path)

@@ -24,7 +24,8 @@ from trainer.augment import resize_labels
 from trainer.dataset import VocFolder
 from trainer.errors import DatasetError
 from trainer.evaluate import Evaluation, class_ids, evaluate_network, require_same_classes
-from trainer.loop import Precision, pixel_loss
+from trainer.loop import Precision
+from trainer.losses import cross_entropy
 from trainer.metrics import ConfusionMatrix
 from trainer.scores import ImageScore, WorstImages
 from trainer.tta import TestTimeAugmentation
@@ -76,7 +77,7 @@ def by_hand(network: nn.Module, folder: VocFolder, ids: list[str]) -> tuple[Tens
         with torch.no_grad():
             logits = network(normalise(resize_pixels(image, 32, 40), SPEC)[None])
         small = resize_labels(labels, 32, 40).long()
-        loss += float(pixel_loss(logits, small[None], 255))
+        loss += float(cross_entropy(logits, small[None], 255))
         matrix.update(labels, segment_logits(logits[0], *labels.shape).labels)
     return matrix.counts, loss / len(ids)
 

@@ -1,7 +1,8 @@
-"""The training loop and its loss."""
+"""The training loop."""
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -14,67 +15,24 @@ from models.manifest import InputSpec
 from models.network import SegmentationNetwork
 from tests.voc_folder import make_voc_folder
 from trainer.augment import PlainResize
-from trainer.dataset import EpochSampler, TrainingSet, VocFolder
+from trainer.average import averaged_copy
+from trainer.dataset import VocFolder
 from trainer.errors import DivergedError
 from trainer.evaluate import evaluate_network
-from trainer.loop import Precision, RunningTotals, pixel_loss, train_epoch
+from trainer.loop import Learner, Precision, RunningTotals, train_epoch
+from trainer.losses import SegmentationLoss
 from trainer.optimise import build_optimizer
 from trainer.recipe import choose_recipe
+from trainer.training_set import EpochBatches, TrainingSet
 
 CPU = torch.device("cpu")
 IGNORE = 255
 SPEC = InputSpec(height=8, width=8, mean=(0.5,) * 3, std=(0.25,) * 3, stride=1)
 
 
-# --- the loss ---------------------------------------------------------------------------------
-
-
-def logits_and_target(*, ignored: float) -> tuple[Tensor, Tensor]:
-    random = torch.Generator().manual_seed(0)
-    logits = torch.randn(2, 4, 6, 5, generator=random, requires_grad=True)
-    target = torch.randint(0, 4, (2, 6, 5), generator=random)
-    target[torch.rand(target.shape, generator=random) < ignored] = IGNORE
-    return logits, target
-
-
 def gradient(loss: Tensor, of: Tensor) -> Tensor:
     (result,) = torch.autograd.grad(loss, of)
     return result
-
-
-@pytest.mark.parametrize("ignored", [0.0, 0.3, 0.9])
-def test_the_loss_is_cross_entropy_over_the_labelled_pixels(ignored: float) -> None:
-    logits, target = logits_and_target(ignored=ignored)
-    ours = pixel_loss(logits, target, IGNORE)
-    theirs = F.cross_entropy(logits, target, ignore_index=IGNORE)
-    torch.testing.assert_close(ours, theirs)
-    torch.testing.assert_close(gradient(ours, logits), gradient(theirs, logits))
-
-
-def test_ignored_pixels_have_no_influence_and_no_gradient() -> None:
-    logits, target = logits_and_target(ignored=0.4)
-    ignored = (target == IGNORE)[:, None].expand_as(logits)
-    loss = pixel_loss(logits, target, IGNORE)
-    slope = gradient(loss, logits)
-    assert (slope[ignored] == 0).all()
-    assert (slope[~ignored] != 0).all()
-    changed = torch.where(ignored, logits.detach() * -50 + 7, logits.detach())
-    assert torch.equal(pixel_loss(changed, target, IGNORE), loss)
-
-
-def test_a_batch_without_labels_has_loss_0_and_gradient_0() -> None:
-    logits, target = logits_and_target(ignored=1.1)
-    loss = pixel_loss(logits, target, IGNORE)
-    assert float(loss.detach()) == 0
-    assert (gradient(loss, logits) == 0).all()
-
-
-def test_the_loss_of_bfloat16_logits_is_taken_in_float32() -> None:
-    logits, target = logits_and_target(ignored=0.0)
-    loss = pixel_loss(logits.bfloat16(), target, IGNORE)
-    assert loss.dtype == torch.float32
-    expected = F.cross_entropy(logits.bfloat16().float(), target)
-    torch.testing.assert_close(loss, expected)
 
 
 # --- one epoch --------------------------------------------------------------------------------
@@ -102,24 +60,34 @@ def batches(sizes: list[int], *, ignored: float = 0.0) -> Iterator[tuple[Tensor,
         yield pixels, labels
 
 
+def learner(
+    network: nn.Module, *, lr: float = 0.0, dice_weight: float = 0.0, **options: Any
+) -> Learner:
+    """Plain gradient descent on the cross entropy, but for the options given."""
+    recipe = choose_recipe("report", {"dice_weight": dice_weight})
+    given = {
+        "network": network,
+        "optimizer": torch.optim.SGD(network.parameters(), lr=lr),
+        "loss": SegmentationLoss(recipe, ignore_index=IGNORE),
+        "spec": SPEC,
+        "precision": Precision(CPU),
+    }
+    return Learner(**{**given, **options})
+
+
 def run_epoch(
     network: nn.Module,
     data: Iterator[tuple[Tensor, Tensor]],
     *,
-    lr: float = 0.0,
     calls: list[str] | None = None,
-    bf16: bool = False,
+    **options: Any,
 ) -> RunningTotals:
     seen = calls if calls is not None else []
     totals = RunningTotals()
     train_epoch(
-        network,
+        learner(network, **options),
         data,
-        torch.optim.SGD(network.parameters(), lr=lr),
-        SPEC,
-        ignore_index=IGNORE,
-        precision=Precision(CPU, bf16),
-        totals=totals,
+        totals,
         before_step=lambda: seen.append("before"),
         after_step=lambda now: seen.append(f"after {now.images}"),
     )
@@ -137,9 +105,29 @@ def test_totals_are_those_of_all_pixels_of_the_epoch() -> None:
         right += int((logits.argmax(1) == target).sum())
         labelled += int((target != IGNORE).sum())
     assert totals.images == 7
-    assert totals.mean_loss == pytest.approx(loss / 7, rel=1e-5)
+    assert totals.mean_objective == pytest.approx(loss / 7, rel=1e-5)
+    assert totals.mean_cross_entropy == pytest.approx(loss / 7, rel=1e-5)
     assert (totals.correct, totals.labelled) == (right, labelled)
     assert totals.accuracy == pytest.approx(right / labelled)
+
+
+def test_what_is_minimised_and_the_cross_entropy_are_kept_apart() -> None:
+    plain = run_epoch(PixelClassifier(), batches([3, 1], ignored=0.2))
+    both = run_epoch(PixelClassifier(), batches([3, 1], ignored=0.2), dice_weight=1.0)
+    assert both.mean_cross_entropy == plain.mean_cross_entropy
+    assert 0.5 < both.mean_objective - plain.mean_objective < 1
+
+
+def test_images_without_labels_are_not_in_the_mean() -> None:
+    """They fill the shares of processes that would have none."""
+    (pixels, labels), *_ = batches([2])
+    empty = torch.full_like(labels, IGNORE)
+    filled = run_epoch(
+        PixelClassifier(), iter([(torch.cat([pixels] * 2), torch.cat([labels, empty]))])
+    )
+    exact = run_epoch(PixelClassifier(), iter([(pixels, labels)]))
+    assert filled.images == exact.images == 2
+    assert filled.mean_objective == pytest.approx(exact.mean_objective, rel=1e-6)
 
 
 def test_callbacks_stand_around_every_step() -> None:
@@ -149,7 +137,8 @@ def test_callbacks_stand_around_every_step() -> None:
 
 
 def test_nothing_done_yet_is_not_a_number() -> None:
-    assert math.isnan(RunningTotals().mean_loss)
+    assert math.isnan(RunningTotals().mean_objective)
+    assert math.isnan(RunningTotals().mean_cross_entropy)
     assert math.isnan(RunningTotals().accuracy)
 
 
@@ -172,7 +161,8 @@ def test_a_batch_without_labels_changes_no_weight() -> None:
     before = network.layer.weight.detach().clone()
     totals = run_epoch(network, batches([2], ignored=1.1), lr=1.0)
     assert torch.equal(network.layer.weight, before)
-    assert (totals.mean_loss, totals.labelled) == (0.0, 0)
+    assert (totals.images, totals.labelled) == (0, 0)
+    assert math.isnan(totals.mean_objective)  # no label, no figure
 
 
 def test_the_network_is_put_into_training_mode() -> None:
@@ -189,18 +179,101 @@ def test_a_loss_that_is_no_number_stops_the_run_before_it_touches_the_weights(
     with torch.no_grad():
         network.layer.bias[1] = value  # type: ignore[index]
     before = network.layer.weight.detach().clone()
-    with pytest.raises(DivergedError, match=r"the loss became (nan|inf); try a lower --lr"):
+    with pytest.raises(DivergedError, match=r"the loss became (nan|inf); .* try a lower --lr"):
         run_epoch(network, batches([2]), lr=1.0)
     assert torch.equal(network.layer.weight, before)
 
 
+class NotANumber(torch.autograd.Function):
+    """Leaves the value as it is; its gradient is NaN."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor) -> Tensor:
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *slopes: Tensor) -> Tensor:
+        return slopes[0] * float("nan")
+
+
+class BadSlope(PixelClassifier):
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = NotANumber.apply(super().forward(images))  # type: ignore[no-untyped-call]
+        return logits
+
+
+@pytest.mark.parametrize("clip_norm", [0.0, 1.0])
+def test_a_gradient_that_is_no_number_stops_the_run_before_it_touches_the_weights(
+    clip_norm: float,
+) -> None:
+    network = BadSlope()
+    averaged = averaged_copy(network, 0.9)
+    before = network.layer.weight.detach().clone()
+    with pytest.raises(DivergedError, match=r"the gradient became nan; .* --precision float32"):
+        run_epoch(network, batches([2]), lr=1.0, clip_norm=clip_norm, averaged=averaged)
+    assert torch.equal(network.layer.weight, before)
+    assert int(averaged.n_averaged) == 0
+
+
+def step_length(clip_norm: float) -> float:
+    """How far one step at learning rate 1 moves all weights together."""
+    network = PixelClassifier()
+    before = [p.detach().clone() for p in network.parameters()]
+    run_epoch(network, batches([2]), lr=1.0, clip_norm=clip_norm)
+    moved = [p.detach() - b for p, b in zip(network.parameters(), before, strict=True)]
+    return float(torch.cat([m.flatten() for m in moved]).norm())
+
+
+def test_clipping_bounds_the_norm_of_all_gradients_together() -> None:
+    free = step_length(0.0)
+    assert free > 0.2
+    assert step_length(0.1) == pytest.approx(0.1, rel=1e-3)
+    assert step_length(2 * free) == pytest.approx(free, rel=1e-6)
+
+
+class Normed(PixelClassifier):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(4)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.norm(self.layer(images))
+        return logits
+
+
+@pytest.mark.parametrize("freeze", [False, True])
+def test_frozen_batch_norms_keep_their_statistics_and_learn_their_weights(freeze: bool) -> None:
+    network = Normed().eval()
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    run_epoch(network, batches([2, 2]), lr=0.1, freeze_batch_norm=freeze)
+    changed = {key for key, value in network.state_dict().items() if not value.equal(before[key])}
+    learned = {"layer.weight", "layer.bias", "norm.weight", "norm.bias"}
+    counted = {"norm.running_mean", "norm.running_var", "norm.num_batches_tracked"}
+    assert changed >= learned - {"layer.bias"}  # a bias before a norm has no gradient
+    assert changed & counted == (set() if freeze else counted)
+    assert network.training
+    assert network.norm.training != freeze
+
+
+def test_the_average_follows_every_step() -> None:
+    network = Normed()
+    averaged = averaged_copy(network, 0.5)
+    run_epoch(network, batches([2, 2, 2]), lr=0.5, averaged=averaged)
+    assert int(averaged.n_averaged) == 3
+    weight = averaged.module.get_parameter("layer.weight")
+    assert not torch.equal(weight, network.layer.weight)
+    again = Normed()
+    run_epoch(again, batches([2, 2, 2]), lr=0.5)
+    assert torch.equal(again.layer.weight, network.layer.weight)  # the steps are the same without
+
+
 def test_bfloat16_steps_keep_float32_weights() -> None:
     network = PixelClassifier()
-    totals = run_epoch(network, batches([2]), lr=0.1, bf16=True)
+    totals = run_epoch(network, batches([2]), lr=0.1, precision=Precision(CPU, bf16=True))
     exact = run_epoch(PixelClassifier(), batches([2]), lr=0.1)
     assert network.layer.weight.dtype == torch.float32
-    assert totals.mean_loss != exact.mean_loss
-    assert totals.mean_loss == pytest.approx(exact.mean_loss, rel=0.02)
+    assert totals.mean_objective != exact.mean_objective
+    assert totals.mean_objective == pytest.approx(exact.mean_objective, rel=0.02)
 
 
 def test_a_batch_on_the_device_is_normalised_and_channels_last() -> None:
@@ -225,18 +298,15 @@ def overfit(network: SegmentationNetwork, folder: VocFolder, *, steps: int, lr: 
     ids = folder.split("train")
     assert len(ids) == 4
     spec = InputSpec(height=64, width=64, mean=network.mean, std=network.std, stride=network.stride)
-    optimizer = build_optimizer(network, choose_recipe("report", {"lr": lr}))
+    recipe = choose_recipe("report", {"lr": lr})
     samples = TrainingSet(folder, ids, PlainResize(64, 64), seed=0)
-    pairs = [samples[key] for key in EpochSampler(4, epoch=1, seed=0)]
+    (keys,) = EpochBatches(4, 4, epoch=1, seed=0)
+    pairs = [samples[key] for key in keys]
     batch = (torch.stack([p[0] for p in pairs]), torch.stack([p[1] for p in pairs]))
     train_epoch(
-        network,
+        learner(network, optimizer=build_optimizer(network, recipe), spec=spec),
         [batch] * steps,
-        optimizer,
-        spec,
-        ignore_index=IGNORE,
-        precision=Precision(CPU),
-        totals=RunningTotals(),
+        RunningTotals(),
         before_step=lambda: None,
         after_step=lambda _: None,
     )

@@ -26,6 +26,7 @@ def fit(config: FitConfig) -> None:
                 if config.report and evaluation is not None and processes.first:
                     report_run(config, reporter, device)
             except KeyboardInterrupt:
-                logger.warning("stopped; the same command with --resume goes on from here")
+                if processes.first:
+                    logger.warning("stopped; the same command with --resume goes on from here")
                 raise
         logger.info("checkpoints, curves.png, metrics.csv and samples are in %s", config.out)
