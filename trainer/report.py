@@ -52,7 +52,7 @@ def write_report(summary: RunSummary) -> Path:
     environment = Environment(
         loader=PackageLoader("trainer"), autoescape=True, undefined=StrictUndefined
     )
-    path = summary.run.path / "report.html"
+    path = summary.run.report_path
     page = environment.get_template("report.html").render(**_content(summary))
     write_bytes(path, page.encode())
     return path

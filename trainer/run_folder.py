@@ -46,6 +46,10 @@ class RunFolder:
     def best_path(self) -> Path:
         return self.path / "checkpoints" / "best.pth"
 
+    @property
+    def report_path(self) -> Path:
+        return self.path / "report.html"
+
     def require_unused(self) -> None:
         if self.state_path.exists():
             raise ConfigError(

@@ -95,6 +95,12 @@ def test_it_can_be_written_again_from_the_folder_alone(run: Path, page: Page) ->
     assert len(again.sources) < len(page.sources)  # one of the worst instead of two
 
 
+def test_a_run_that_ended_before_its_report_gets_it_when_resumed(run: Path, run_data: Path) -> None:
+    (run / "report.html").unlink()
+    fit(run_data, run, "--epochs", "3", "--lr", "3e-3", "--resume", "--report")
+    assert (run / "report.html").exists()
+
+
 def test_another_folder_is_refused_by_name(tmp_path: Path) -> None:
     line = refusal("report", "--run", tmp_path)
     assert f"--run {tmp_path}" in line

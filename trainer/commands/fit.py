@@ -4,7 +4,7 @@ import logging
 
 from rich.console import Console
 
-from trainer.commands.report import report_run
+from trainer.commands.report import has_report, report_run
 from trainer.config import FitConfig
 from trainer.distributed import join_processes
 from trainer.interrupt import Interrupt
@@ -22,9 +22,9 @@ def fit(config: FitConfig) -> None:
         console = Console(stderr=True, quiet=not processes.first)
         with Reporter(console) as reporter, Interrupt() as interrupt:
             try:
-                evaluation = Run(config, reporter, interrupt, processes, device).execute()
-                if config.report and evaluation is not None and processes.first:
-                    report_run(config, reporter, device)
+                trained = Run(config, reporter, interrupt, processes, device).execute()
+                if config.report and processes.first and (trained or not has_report(config.out)):
+                    report_run(config, reporter, device, on_image=interrupt.check)
             except KeyboardInterrupt:
                 if processes.first:
                     logger.warning("stopped; the same command with --resume goes on from here")

@@ -1,6 +1,7 @@
 """`report`: the whole of a run in one HTML file."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,9 +34,19 @@ def report(run: Path, *, data: Path | None, device: str, worst: int) -> None:
         report_run(config, reporter, choose_device(device), worst=worst)
 
 
+def has_report(run: Path) -> bool:
+    return RunFolder(run).report_path.exists()
+
+
 def report_run(
-    config: FitConfig, reporter: Reporter, device: torch.device, *, worst: int = 8
+    config: FitConfig,
+    reporter: Reporter,
+    device: torch.device,
+    *,
+    worst: int = 8,
+    on_image: Callable[[], None] = lambda: None,
 ) -> None:
+    """`on_image` is called after each image; what it raises ends the report."""
     run = RunFolder(config.out)
     best = load_checkpoint(run.best_path)
     folder = VocFolder.open(config.data, border=config.border)
@@ -46,6 +57,11 @@ def report_run(
     ids = folder.split(config.val_split)[: config.limit]
     reporter.begin("measuring the best checkpoint", total=len(ids))
     worst_images = WorstImages(worst)
+
+    def advance(*_: object) -> None:
+        reporter.advance(1)
+        on_image()
+
     evaluation = evaluate_network(
         best.network.to(device, memory_format=torch.channels_last),  # type: ignore[call-overload]
         folder,
@@ -53,7 +69,7 @@ def report_run(
         best.manifest.input,
         Precision(device),
         workers=loader_processes(config),
-        on_image=lambda *_: reporter.advance(1),
+        on_image=advance,
         boundary=True,
         worst=worst_images,
     )
