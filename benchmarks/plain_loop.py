@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from trainer.dataset import VocFolder
+from trainer.data.dataset import VocFolder
 
 
 class PlainSet(Dataset[tuple[Tensor, Tensor]]):

@@ -25,15 +25,16 @@ from benchmarks.plain_loop import PlainLoop
 from models import build
 from models.devices import choose_device, keep_freed_memory, use_bf16
 from models.manifest import InputSpec
-from trainer.average import averaged_copy
 from trainer.config import FitConfig
-from trainer.dataset import VocFolder
-from trainer.distributed import Processes
-from trainer.loader import training_loader
-from trainer.loop import Learner, Precision, set_training, train_step
+from trainer.data.dataset import VocFolder
+from trainer.data.loader import training_loader
 from trainer.losses import SegmentationLoss
-from trainer.optimise import build_optimizer
+from trainer.precision import Precision
 from trainer.recipe import choose_recipe
+from trainer.training.average import averaged_copy
+from trainer.training.distributed import Processes
+from trainer.training.loop import Learner, set_training, train_step
+from trainer.training.optimise import build_optimizer
 
 Batches = Iterator[tuple[Tensor, Tensor]]
 Step = Callable[[Tensor, Tensor], object]

@@ -26,8 +26,8 @@ from tests.service.clients import client_for, settings_for
 from tests.trainer.command_line import succeed
 from tests.trainer.undecided import undecided_network
 from tests.voc_folder import make_voc_folder
-from trainer.dataset import VocFolder
-from trainer.metrics import ConfusionMatrix
+from trainer.data.dataset import VocFolder
+from trainer.evaluation.metrics import ConfusionMatrix
 
 K, IGNORE = 21, 255
 

@@ -54,6 +54,21 @@ def test_imports_run_one_way(path: Path) -> None:
     assert ours <= MAY_IMPORT[package]
 
 
+# the way of the data through the trainer; a layer may use those before it
+TRAINER_LAYERS = ("data", "evaluation", "pictures", "training", "export", "commands")
+
+
+@pytest.mark.parametrize("layer", TRAINER_LAYERS)
+def test_the_trainers_layers_import_one_way(layer: str) -> None:
+    later = TRAINER_LAYERS[TRAINER_LAYERS.index(layer) + 1 :]
+    files = sorted((ROOT / "trainer" / layer).glob("*.py"))
+    assert len(files) > 3
+    for path in files:
+        modules = [n.module or "" for n in ast.walk(parse(path)) if isinstance(n, ast.ImportFrom)]
+        wrong = [m for m in modules if m.startswith(tuple(f"trainer.{name}" for name in later))]
+        assert not wrong, label(path)
+
+
 @pytest.mark.parametrize("path", FILES, ids=label)
 def test_a_file_says_what_it_holds_and_prints_nothing(path: Path) -> None:
     tree = parse(path)

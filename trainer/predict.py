@@ -8,10 +8,10 @@ from models.devices import choose_device
 from models.errors import ModelError
 from models.pixels import open_image, rgb_pixels
 from models.segmentation import segment_image
-from trainer.dataset import IMAGE_SUFFIXES
+from trainer.data.dataset import IMAGE_SUFFIXES
 from trainer.errors import DatasetError
-from trainer.loop import Precision
-from trainer.samples import indexed_image
+from trainer.pictures.samples import indexed_image
+from trainer.precision import Precision
 
 PASS_PIXELS = 1 << 20  # network input pixels in one forward pass of tiles
 

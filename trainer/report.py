@@ -16,16 +16,16 @@ from PIL import Image
 from models.atomic import write_bytes
 from models.classes import ClassSet
 from models.manifest import Manifest
-from trainer.audit import TrainingAudit
-from trainer.audit_figures import draw_class_shares, draw_image_sizes
 from trainer.config import FitConfig
-from trainer.dataset import VocFolder
-from trainer.evaluate import Evaluation
-from trainer.figures import draw_class_bars, draw_comparison, draw_confusion, figure_png
-from trainer.history import EpochRecord, as_row, draw_curves
-from trainer.run_folder import RunFolder
-from trainer.scores import WorstImages
-from trainer.summary import class_figures
+from trainer.data.audit import TrainingAudit
+from trainer.data.dataset import VocFolder
+from trainer.evaluation.evaluate import Evaluation
+from trainer.evaluation.scores import WorstImages
+from trainer.evaluation.summary import class_figures
+from trainer.pictures.audit_figures import draw_class_shares, draw_image_sizes
+from trainer.pictures.figures import draw_class_bars, draw_comparison, draw_confusion, figure_png
+from trainer.training.history import EpochRecord, as_row, draw_curves
+from trainer.training.run_folder import RunFolder
 
 MAX_SAMPLES = 8
 MAX_SIDE = 1400  # of an embedded photograph: the file is to be sent by mail

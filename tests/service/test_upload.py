@@ -28,8 +28,8 @@ from tests.service.images import (
     turned_jpeg,
     upright_picture,
 )
-from trainer.augment import plain_pair
-from trainer.dataset import EvaluationSet, VocFolder
+from trainer.data.augment import plain_pair
+from trainer.data.dataset import EvaluationSet, VocFolder
 
 PLENTY = 10_000_000
 

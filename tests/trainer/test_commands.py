@@ -24,7 +24,7 @@ from tests.trainer.datasets import (
     write_split,
 )
 from tests.trainer.undecided import undecided_network
-from trainer.samples import GAP
+from trainer.pictures.samples import GAP
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 from models import load_checkpoint
 from tests.trainer.command_line import refusal, succeed
 from tests.trainer.runs import fit, manifest
-from trainer.history import read_history
+from trainer.training.history import read_history
 
 SECTIONS = ("curves", "classes", "confusion", "samples", "worst", "data", "configuration")
 

@@ -10,15 +10,15 @@ from rich.console import Console
 from rich.table import Table
 
 from models.atomic import write_atomically, write_bytes
-from trainer.audit import DatasetAudit, audit_dataset, available_splits
-from trainer.audit_figures import draw_class_shares, draw_image_sizes
-from trainer.audit_record import audit_record
-from trainer.contact_sheet import draw_pairs, draw_samples
-from trainer.dataset import VocFolder
-from trainer.duplicates import Pairs
-from trainer.figures import save_figure
+from trainer.data.audit import DatasetAudit, audit_dataset, available_splits
+from trainer.data.audit_record import audit_record
+from trainer.data.dataset import VocFolder
+from trainer.data.duplicates import Pairs
+from trainer.data.split_audit import SplitAudit
+from trainer.pictures.audit_figures import draw_class_shares, draw_image_sizes
+from trainer.pictures.contact_sheet import draw_pairs, draw_samples
+from trainer.pictures.figures import save_figure
 from trainer.progress import Reporter
-from trainer.split_audit import SplitAudit
 
 logger = logging.getLogger(__name__)
 

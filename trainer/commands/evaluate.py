@@ -14,16 +14,21 @@ from torch import Tensor
 from models import Checkpoint, load_checkpoint
 from models.atomic import write_bytes
 from models.devices import choose_device
-from trainer.dataset import VocFolder
+from trainer.data.dataset import VocFolder
 from trainer.errors import ConfigError
-from trainer.evaluate import Evaluation, class_ids, evaluate_network, require_same_classes
-from trainer.figures import draw_class_bars, draw_comparison, draw_confusion, save_figure
-from trainer.loop import Precision
+from trainer.evaluation.evaluate import (
+    Evaluation,
+    class_ids,
+    evaluate_network,
+    require_same_classes,
+)
+from trainer.evaluation.scores import WorstImages
+from trainer.evaluation.summary import class_figures, summarise
+from trainer.evaluation.tta import TestTimeAugmentation
+from trainer.pictures.figures import draw_class_bars, draw_comparison, draw_confusion, save_figure
+from trainer.pictures.samples import save_comparison
+from trainer.precision import Precision
 from trainer.progress import Reporter
-from trainer.samples import save_comparison
-from trainer.scores import WorstImages
-from trainer.summary import class_figures, summarise
-from trainer.tta import TestTimeAugmentation
 
 logger = logging.getLogger(__name__)
 

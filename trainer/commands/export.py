@@ -7,8 +7,8 @@ from rich.console import Console
 
 from models import Checkpoint, load_checkpoint
 from trainer.commands.evaluate import border_of
-from trainer.dataset import VocFolder
-from trainer.evaluate import require_same_classes
+from trainer.data.dataset import VocFolder
+from trainer.evaluation.evaluate import require_same_classes
 from trainer.export.formats import choose_format
 from trainer.export.run import Exported, ExportImages, export_checkpoint
 from trainer.progress import Reporter

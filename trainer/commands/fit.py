@@ -6,10 +6,10 @@ from rich.console import Console
 
 from trainer.commands.report import has_report, report_run
 from trainer.config import FitConfig
-from trainer.distributed import join_processes
-from trainer.interrupt import Interrupt
 from trainer.progress import Reporter
-from trainer.run import Run
+from trainer.training.distributed import join_processes
+from trainer.training.interrupt import Interrupt
+from trainer.training.run import Run
 
 logger = logging.getLogger(__name__)
 

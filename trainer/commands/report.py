@@ -10,18 +10,18 @@ from rich.console import Console
 
 from models import load_checkpoint
 from models.devices import choose_device
-from trainer.audit import audit_for_training
 from trainer.config import FitConfig
-from trainer.dataset import VocFolder
+from trainer.data.audit import audit_for_training
+from trainer.data.dataset import VocFolder
+from trainer.data.loader import loader_processes
 from trainer.errors import ConfigError
-from trainer.evaluate import evaluate_network, require_same_classes
-from trainer.history import read_history
-from trainer.loader import loader_processes
-from trainer.loop import Precision
+from trainer.evaluation.evaluate import evaluate_network, require_same_classes
+from trainer.evaluation.scores import WorstImages
+from trainer.precision import Precision
 from trainer.progress import Reporter
 from trainer.report import RunSummary, write_report
-from trainer.run_folder import RunFolder
-from trainer.scores import WorstImages
+from trainer.training.history import read_history
+from trainer.training.run_folder import RunFolder
 
 logger = logging.getLogger(__name__)
 

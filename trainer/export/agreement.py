@@ -13,9 +13,9 @@ from models.geometry import network_input
 from models.manifest import InputSpec
 from models.network import Forward
 from trainer.errors import ExportError
-from trainer.evaluate import none_if_nan
+from trainer.evaluation.evaluate import none_if_nan
+from trainer.evaluation.metrics import ConfusionMatrix
 from trainer.export.inference import CPU, chosen_labels
-from trainer.metrics import ConfusionMatrix
 
 Item = tuple[Tensor, Tensor | None]  # image uint8 (C, H, W), labels uint8 (H, W) if there are any
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models.manifest import InputSpec
-from trainer.dataset import VocFolder
+from trainer.data.dataset import VocFolder
 from trainer.export.agreement import Item
 from trainer.export.inference import network_inputs
 from trainer.progress import Reporter

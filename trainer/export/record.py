@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from models.manifest import Manifest
-from trainer.provenance import library_versions, now
+from trainer.training.provenance import library_versions, now
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime", "openvino", "nncf")
 

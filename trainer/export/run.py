@@ -12,7 +12,7 @@ from torch import Tensor
 from models import Checkpoint
 from models.errors import ModelError
 from models.network import Forward
-from trainer.dataset import VocFolder
+from trainer.data.dataset import VocFolder
 from trainer.errors import ConfigError, ExportError, TrainerError
 from trainer.export.agreement import Agreement, Thresholds, compare
 from trainer.export.formats import ExportFormat

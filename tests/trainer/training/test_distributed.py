@@ -1,0 +1,153 @@
+"""Several processes that together make the steps of one."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tests.trainer.command_line import run_command, succeed
+from tests.trainer.processes import signal_at, start_fit
+from tests.trainer.runs import SMALL, files, fit, manifest, rows, weights
+from tests.voc_folder import make_voc_folder
+from trainer.training import run
+from trainer.training.distributed import Processes, join_processes
+
+CPU = torch.device("cpu")
+EPOCHS = 7
+# batch statistics are each process's own; without them the sums are those of one process
+RECIPE: tuple[str, ...] = ("--recipe", "standard", "--freeze-batch-norm", "--epochs", str(EPOCHS))
+RECIPE += ("--batch-size", "5", "--checkpoint-every", "4", "--samples", "3")
+
+
+# --- one process alone ------------------------------------------------------------------------
+
+
+def test_alone_every_operation_does_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    network, sums = nn.Linear(2, 1), torch.ones(3)
+    with join_processes("cpu") as (alone, device):
+        assert (alone, device) == (Processes(rank=0, world=1), CPU)
+        assert alone.first
+        assert alone.wrap(network, CPU) is network
+        assert alone.total(sums) is sums
+        assert alone.any(True, CPU)
+        assert not alone.any(False, CPU)
+        assert alone.gather("mine") == ["mine"]
+        alone.wait()
+        alone.share_state(network)
+    assert not torch.distributed.is_initialized()
+
+
+def test_only_the_first_speaks() -> None:
+    assert not Processes(rank=1, world=2).first
+
+
+# --- two processes ----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eleven images in `train`: batches of 5, 5 and 1, which are shares of 3 and 2, 3 and 2, and
+    1 and none; three in `val`, shares of 2 and 1."""
+    return make_voc_folder(tmp_path_factory.mktemp("data") / "voc", count=14, seed=2)
+
+
+@pytest.fixture(scope="module")
+def alone(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "alone"
+    fit(data, out, *RECIPE)
+    return out
+
+
+def require_close(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> None:
+    """Sums taken in another order, and nothing else."""
+    assert ours.keys() == theirs.keys()
+    for key, value in theirs.items():
+        difference = (ours[key] - value).double().norm()
+        assert difference <= 1e-4 * value.double().norm(), key
+
+
+def require_the_same_run(out: Path, alone: Path) -> None:
+    require_close(weights(out / "checkpoints/last.pth"), weights(alone / "checkpoints/last.pth"))
+    for ours, theirs in zip(rows(out), rows(alone), strict=True):
+        assert (ours["epoch"], ours["step"]) == (theirs["epoch"], theirs["step"])
+        for name in ("train_loss", "train_cross_entropy", "val_loss"):
+            assert float(ours[name]) == pytest.approx(float(theirs[name]), rel=1e-4), name
+        for name in ("train_accuracy", "val_accuracy", "val_mean_iou"):
+            assert float(ours[name]) == pytest.approx(float(theirs[name]), abs=2e-3), name  # ties
+
+
+@pytest.mark.slow
+def test_two_processes_make_the_run_of_one(data: Path, alone: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    with start_fit(data, out, *RECIPE, processes=2) as process:
+        said = process.communicate(timeout=600)[1]
+    assert process.returncode == 0, said
+    require_the_same_run(out, alone)
+
+    # only one of them speaks and writes
+    for words in (f"epoch 1/{EPOCHS}: train", f"epoch {EPOCHS}/{EPOCHS}: val", "metrics.csv"):
+        assert said.count(words) == 1, said
+    assert files(out).keys() == files(alone).keys()  # no temporary file of another, three pictures
+
+    # each validation image was counted once
+    expected = manifest(out / "checkpoints/last.pth")["metrics"]
+    assert expected["images"] == 3
+    target = tmp_path / "figures.json"
+    checkpoint = out / "checkpoints/last.pth"
+    succeed("evaluate", "--checkpoint", checkpoint, "--data", data, "--json", target)
+    shown = succeed("evaluate", "--checkpoint", checkpoint, "--data", data).words
+    assert f"3 images: pixel accuracy {expected['pixel_accuracy']:.4f}" in shown
+    assert f"mean IoU {expected['mean_iou']:.4f}, loss {expected['loss']:.4f}" in shown
+
+
+def stop_after(data: Path, out: Path, *, steps: int) -> None:
+    """One process that gets Ctrl-C in a step."""
+    count = 0
+
+    def before(self: run.Run) -> None:
+        nonlocal count
+        count += 1
+        if count == steps:
+            signal.raise_signal(signal.SIGINT)
+        honest(self)
+
+    honest = run.Run._set_learning_rate
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run.Run, "_set_learning_rate", before)
+        outcome = run_command("fit", "--data", data, "--out", out, *SMALL, *RECIPE)
+    assert outcome.status == 130
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_with_more_processes_and_with_fewer(
+    data: Path, alone: Path, tmp_path: Path
+) -> None:
+    """One process until the middle of epoch 2, two until torchrun is stopped, one to the end."""
+    out = tmp_path / "run"
+    stop_after(data, out, steps=5)
+    with start_fit(data, out, *RECIPE, "--resume", processes=2) as process:
+        said = signal_at(process, f"epoch 4/{EPOCHS}: val", signal.SIGTERM)
+    assert "resuming in epoch 2 after 2 batches" in said
+    assert said.count("the same command with --resume goes on from here") == 1, said
+    assert len(rows(out)) < EPOCHS
+    step = torch.load(out / "state.pt", weights_only=True)["progress"]["step"]
+    assert step > 12  # not the state of the epoch's end: the one of the step that was stopped after
+    fit(data, out, *RECIPE, "--resume")
+    require_the_same_run(out, alone)
+
+
+# --- more processes than some of them have work for -------------------------------------------
+
+
+def test_the_environment_of_a_single_worker_is_one_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """torchrun with one process sets RANK and the rest too."""
+    for name, value in {"WORLD_SIZE": "1", "RANK": "0", "LOCAL_RANK": "0"}.items():
+        monkeypatch.setitem(os.environ, name, value)
+    with join_processes("auto") as (alone, _):
+        assert alone.world == 1

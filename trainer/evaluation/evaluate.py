@@ -1,0 +1,224 @@
+"""Measuring a network on a split."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from models.classes import ClassSet, generic_classes
+from models.geometry import Segmentation, network_input, segment_logits
+from models.manifest import InputSpec, Manifest, Metrics
+from models.network import Forward
+from models.tiling import Tile, segment_tiled
+from trainer.data.dataset import EvaluationSample, EvaluationSet, VocFolder
+from trainer.errors import DatasetError
+from trainer.evaluation.boundary import BoundaryCounts
+from trainer.evaluation.metrics import ConfusionMatrix
+from trainer.evaluation.scores import ImageScore, WorstImages
+from trainer.evaluation.tta import TestTimeAugmentation
+from trainer.losses import cross_entropy
+from trainer.precision import Precision
+
+
+@dataclass
+class Evaluation:
+    """Figures of a split, or of a part of one: sums only, so that parts add up to the whole.
+
+    The matrix, the boundaries (None unless asked for) and the scores are at the labels' own
+    resolution; the loss is at the network's input size, comparable with the training loss.
+    """
+
+    matrix: ConfusionMatrix
+    loss_sum: float = 0.0
+    images: int = 0
+    boundary: BoundaryCounts | None = None
+    scores: list[ImageScore] = field(default_factory=list)
+
+    @classmethod
+    def empty(cls, class_set: ClassSet, *, boundary: bool = False) -> "Evaluation":
+        count, ignored = len(class_set), class_set.ignore_index
+        return cls(
+            ConfusionMatrix(count, ignore_index=ignored),
+            boundary=BoundaryCounts(count, ignore_index=ignored) if boundary else None,
+        )
+
+    @property
+    def loss(self) -> float:
+        """Mean per image; NaN without one."""
+        return self.loss_sum / self.images if self.images else float("nan")
+
+    def update(self, image_id: str, labels: Tensor, predicted: Tensor, loss: float) -> ImageScore:
+        """Adds one image; both uint8 (H, W) on the CPU."""
+        alone = ConfusionMatrix(self.matrix.num_classes, ignore_index=self.matrix.ignore_index)
+        alone.update(labels, predicted)
+        self.matrix.merge(alone)
+        if self.boundary is not None:
+            self.boundary.update(labels, predicted)
+        self.loss_sum += loss
+        self.images += 1
+        self.scores.append(ImageScore.of(image_id, alone))
+        return self.scores[-1]
+
+    def __add__(self, other: "Evaluation") -> "Evaluation":
+        """Both parts together; ValueError when one of them alone has boundaries."""
+        if (self.boundary is None) != (other.boundary is None):
+            raise ValueError("one part of the evaluation has boundary counts, the other has none")
+        bands = self.boundary + other.boundary if self.boundary and other.boundary else None
+        return Evaluation(
+            matrix=self.matrix + other.matrix,
+            loss_sum=self.loss_sum + other.loss_sum,
+            images=self.images + other.images,
+            boundary=bands,
+            scores=self.scores + other.scores,
+        )
+
+    def metrics(self, folder: VocFolder, split: str) -> Metrics:
+        iou = self.matrix.per_class_iou().tolist()
+        return Metrics(
+            dataset=folder.root.name,
+            split=split,
+            images=self.images,
+            pixel_accuracy=none_if_nan(self.matrix.pixel_accuracy()),
+            mean_iou=none_if_nan(self.matrix.mean_iou()),
+            mean_dice=none_if_nan(self.matrix.mean_dice()),
+            mean_boundary_iou=none_if_nan(self.boundary.mean_iou()) if self.boundary else None,
+            per_class_iou={
+                entry.name: none_if_nan(value)
+                for entry, value in zip(folder.class_set.classes, iou, strict=True)
+            },
+            loss=none_if_nan(self.loss),
+        )
+
+
+OnImage = Callable[[str, Tensor, Tensor], None]  # id, labels (H, W), predicted labels (H, W)
+
+
+def evaluate_network(
+    network: nn.Module,
+    folder: VocFolder,
+    ids: list[str],
+    spec: InputSpec,
+    precision: Precision,
+    *,
+    batch_size: int = 8,
+    workers: int = 0,
+    on_image: OnImage = lambda *_: None,
+    boundary: bool = False,
+    tta: TestTimeAugmentation | None = None,
+    worst: WorstImages | None = None,
+) -> Evaluation:
+    """Runs every image of `ids` once; `on_image` sees each answer, and so does `worst`.
+
+    `boundary` costs a few milliseconds an image, `tta` several forward passes. No ids make an
+    empty evaluation, to which others can be added.
+    """
+    evaluation = Evaluation.empty(folder.class_set, boundary=boundary)
+    loader = DataLoader(
+        EvaluationSet(folder, ids, spec),
+        batch_size=batch_size,
+        num_workers=workers,
+        collate_fn=list,  # sizes differ
+    )
+    network.eval()
+    forward = network if tta is None else tta.around(network)
+    ignored = folder.class_set.ignore_index
+    with torch.inference_mode():
+        for samples in loader:
+            answers = segment_samples(samples, spec, forward, precision, ignore_index=ignored)
+            for (_, _, labels, name), (answer, loss) in zip(samples, answers, strict=True):
+                predicted = answer.labels.cpu()
+                score = evaluation.update(name, labels, predicted, loss)
+                if worst is not None:
+                    worst.offer(score, predicted)
+                on_image(name, labels, predicted)
+    return evaluation
+
+
+def segment_samples(
+    samples: list[EvaluationSample],
+    spec: InputSpec,
+    forward: Forward,
+    precision: Precision,
+    *,
+    ignore_index: int,
+) -> Iterator[tuple[Segmentation, float]]:
+    """Each sample's answer at its labels' own size, and its loss at the network's input size.
+
+    The only place that knows how the input mode makes network inputs of an image.
+    """
+    if spec.mode == "tile":
+        for sample in samples:
+            yield _segment_tiles(sample, spec, forward, precision, ignore_index, len(samples))
+        return
+    pixels = torch.stack([sample[0] for sample in samples])  # (N, 3, h, w)
+    with precision.autocast():
+        logits = forward(network_input(pixels, spec, precision.device))  # (N, K, h, w)
+    for index, (_, small_labels, labels, _) in enumerate(samples):
+        target = small_labels.to(precision.device).long()
+        loss = cross_entropy(logits[index : index + 1], target[None], ignore_index)
+        height, width = labels.shape
+        yield segment_logits(logits[index], height, width), float(loss)
+
+
+def _segment_tiles(
+    sample: EvaluationSample,
+    spec: InputSpec,
+    forward: Forward,
+    precision: Precision,
+    ignore_index: int,
+    batch_size: int,
+) -> tuple[Segmentation, float]:
+    """One image by its tiles; the loss is over the labelled pixels of every tile."""
+    pixels, labels = sample[0], sample[2]
+    losses, counts = [], []
+
+    def measure(tiles: list[Tile], logits: Tensor) -> None:
+        for tile, each in zip(tiles, logits, strict=True):
+            target = labels[tile.top :, tile.left :][: tile.height, : tile.width]
+            each = each[:, : target.shape[0], : target.shape[1]]
+            target = target.to(each.device).long()
+            count = int((target != ignore_index).sum())
+            losses.append(count * float(cross_entropy(each[None], target[None], ignore_index)))
+            counts.append(count)
+
+    with precision.autocast():
+        answer = segment_tiled(
+            pixels, spec, forward, batch_size=batch_size, device=precision.device, on_tiles=measure
+        )
+    return answer, sum(losses) / max(sum(counts), 1)
+
+
+def require_same_classes(manifest: Manifest, folder: VocFolder, *, name: str) -> None:
+    """Evaluating against labels that mean something else would give figures without meaning."""
+    ours, theirs = manifest.class_set().names, folder.class_set.names
+    if ours == theirs:
+        return
+    if len(ours) != len(theirs):
+        raise DatasetError(
+            f"{name}: the checkpoint has {len(ours)} classes, the dataset {folder.root} "
+            f"{len(theirs)} (for VOC, --border class gives 22 and --border ignore 21)"
+        )
+    if ours == generic_classes(len(ours)).names:
+        return  # a bare .pth says how many classes it has, not which
+    different = [
+        f"{i}: {a!r} is {b!r}" for i, (a, b) in enumerate(zip(ours, theirs, strict=True)) if a != b
+    ]
+    raise DatasetError(
+        f"{name}: the checkpoint's classes are not the dataset's ({'; '.join(different[:5])})"
+    )
+
+
+def class_ids(folder: VocFolder, names: str) -> list[int]:
+    """Ids of comma-separated class names."""
+    known = {entry.name: entry.id for entry in folder.class_set.classes}
+    chosen = [name.strip() for name in names.split(",") if name.strip()]
+    for name in chosen:
+        if name not in known:
+            raise DatasetError(f"--classes: {name!r} is not one of {', '.join(known)}")
+    return [known[name] for name in chosen]
+
+
+def none_if_nan(value: float) -> float | None:
+    return None if value != value else value

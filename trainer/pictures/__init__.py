@@ -1,0 +1,1 @@
+"""What people look at instead of reading: diagrams, overlays, comparisons."""

@@ -1,0 +1,1 @@
+"""One run, from the first step to the last, and what it leaves behind."""
