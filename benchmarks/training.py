@@ -28,11 +28,11 @@ from models.manifest import InputSpec
 from trainer.config import FitConfig
 from trainer.data.dataset import VocFolder
 from trainer.data.loader import training_loader
+from trainer.distributed import Processes
 from trainer.losses import SegmentationLoss
 from trainer.precision import Precision
 from trainer.recipe import choose_recipe
 from trainer.training.average import averaged_copy
-from trainer.training.distributed import Processes
 from trainer.training.loop import Learner, set_training, train_step
 from trainer.training.optimise import build_optimizer
 

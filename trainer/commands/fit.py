@@ -6,8 +6,8 @@ from rich.console import Console
 
 from trainer.commands.report import has_report, report_run
 from trainer.config import FitConfig
+from trainer.distributed import join_processes
 from trainer.progress import Reporter
-from trainer.training.distributed import join_processes
 from trainer.training.interrupt import Interrupt
 from trainer.training.run import Run
 

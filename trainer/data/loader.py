@@ -8,7 +8,7 @@ from trainer.config import FitConfig
 from trainer.data.augment import training_transform
 from trainer.data.dataset import VocFolder
 from trainer.data.training_set import EpochBatches, Sample, TrainingSet
-from trainer.training.distributed import Processes
+from trainer.distributed import Processes
 
 
 def training_loader(

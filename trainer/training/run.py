@@ -21,13 +21,13 @@ from trainer.data.audit import TrainingAudit, audit_for_training
 from trainer.data.class_weights import median_frequency_weights
 from trainer.data.dataset import VocFolder
 from trainer.data.loader import loader_processes, training_loader
+from trainer.distributed import Processes
 from trainer.errors import ConfigError, DatasetError
 from trainer.evaluation.evaluate import Evaluation, evaluate_network, require_same_classes
 from trainer.losses import SegmentationLoss
 from trainer.precision import Precision
 from trainer.progress import Reporter
 from trainer.training.average import averaged_copy
-from trainer.training.distributed import Processes
 from trainer.training.history import EpochRecord, best_epoch
 from trainer.training.interrupt import Interrupt, StopRequested
 from trainer.training.loop import Learner, RunningTotals, train_epoch

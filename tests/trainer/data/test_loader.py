@@ -11,8 +11,8 @@ from tests.trainer.datasets import three_class_dataset
 from trainer.config import FitConfig
 from trainer.data.dataset import VocFolder
 from trainer.data.loader import loader_processes, training_loader
+from trainer.distributed import Processes
 from trainer.recipe import RECIPES
-from trainer.training.distributed import Processes
 
 IDS = ["a", "b", "c", "d", "e"]
 ALONE = Processes()

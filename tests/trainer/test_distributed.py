@@ -12,8 +12,8 @@ from tests.trainer.command_line import run_command, succeed
 from tests.trainer.processes import signal_at, start_fit
 from tests.trainer.runs import SMALL, files, fit, manifest, rows, weights
 from tests.voc_folder import make_voc_folder
+from trainer.distributed import Processes, join_processes
 from trainer.training import run
-from trainer.training.distributed import Processes, join_processes
 
 CPU = torch.device("cpu")
 EPOCHS = 7
