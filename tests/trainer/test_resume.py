@@ -48,10 +48,10 @@ def require_the_same_run(out: Path, unbroken: Path) -> None:
     assert (out / "metrics.csv").read_bytes() == (unbroken / "metrics.csv").read_bytes()
     samples = "samples/epoch-004/2007_000007.png"
     assert (out / samples).read_bytes() == (unbroken / samples).read_bytes()
-    ours, theirs = state(out), state(unbroken)
+    mine, whole = state(out), state(unbroken)
     for part in ("network", "averaged"):
-        assert ours[part].keys() == theirs[part].keys()
-        assert all(torch.equal(ours[part][key], theirs[part][key]) for key in ours[part]), part
+        assert mine[part].keys() == whole[part].keys()
+        assert all(torch.equal(mine[part][key], whole[part][key]) for key in mine[part]), part
 
 
 def state(out: Path) -> dict[str, Any]:
