@@ -25,6 +25,9 @@ def stage(path: Path, write: Callable[[IO[bytes]], None]) -> Path:
             stream.flush()
             os.fsync(stream.fileno())
         temporary.chmod(0o644)  # mkstemp's 0600 would hide it from the service's user
+    except (OSError, RuntimeError) as error:
+        temporary.unlink(missing_ok=True)
+        raise _named(error, path) from None
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
@@ -51,6 +54,20 @@ def write_bytes(path: Path, content: bytes) -> None:
         stream.write(content)
 
     write_atomically(path, write)
+
+
+def _named(error: OSError | RuntimeError, path: Path) -> BaseException:
+    """An OSError that names the file, whatever `write` made of it.
+
+    A stream does not know its name; and torch's archive writer, closed after a failed write,
+    raises a RuntimeError about positions in its place.
+    """
+    cause = error.__context__ if isinstance(error, RuntimeError) else error
+    if not isinstance(cause, OSError):
+        return error
+    if cause.errno is not None and cause.filename is None:
+        cause.filename = str(path)
+    return cause
 
 
 def _sync_folder(folder: Path) -> None:

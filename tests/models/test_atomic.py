@@ -1,5 +1,6 @@
 """Files that are whole or not there."""
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -38,6 +39,30 @@ def test_a_writer_that_fails_leaves_the_old_file_and_no_temporary_one(
         write_atomically(path, write)
     assert path.read_bytes() == b"old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+def test_a_full_disk_is_an_error_that_names_the_file(tmp_path: Path, hidden: bool) -> None:
+    """torch's archive writer hides it behind an error of its own."""
+
+    def write(stream: IO[bytes]) -> None:
+        try:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        finally:
+            if hidden:
+                raise RuntimeError("unexpected pos 64 vs 0")
+
+    with pytest.raises(OSError, match=r"No space left on device: '.*file'"):
+        write_atomically(tmp_path / "file", write)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_error_of_the_writer_is_its_own(tmp_path: Path) -> None:
+    def write(stream: IO[bytes]) -> None:
+        raise RuntimeError("no such thing")
+
+    with pytest.raises(RuntimeError, match="no such thing"):
+        write_atomically(tmp_path / "file", write)
 
 
 def test_a_reader_meets_the_old_content_until_all_is_written(tmp_path: Path) -> None:

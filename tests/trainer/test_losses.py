@@ -185,7 +185,7 @@ def in_parts(
     logits: Tensor, target: Tensor, sizes: list[int], weights: Tensor | None, **choices: Any
 ) -> list[BatchLoss]:
     """The loss of each part, as processes would have it that add their sums."""
-    parts = list(zip(torch.split(logits, sizes), torch.split(target, sizes), strict=True))  # type: ignore[no-untyped-call]
+    parts = list(zip(torch.split(logits, sizes), torch.split(target, sizes), strict=True))
     asked: list[list[Tensor]] = []
     for part in parts:
         sums: list[Tensor] = []

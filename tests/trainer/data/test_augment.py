@@ -74,7 +74,7 @@ def augment(seed: int, image: Tensor, labels: Tensor, **options: Any) -> tuple[T
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"rotation": 180.0}, {"crop_size": "40x72"}, {"input_mode": "tile"}],
+    [{}, {"rotation": 180.0}, {"crop_size": "40x72"}, {"input_mode": "tile", "scale_min": 0.3}],
     ids=["standard", "turned", "crop", "tile"],
 )
 def test_image_and_labels_stay_aligned(options: dict[str, Any]) -> None:
@@ -319,8 +319,8 @@ def test_without_augmentation_a_sample_is_the_plain_pair_whatever_the_recipe_say
 
 
 def test_blur_smooths_the_image_and_not_the_labels() -> None:
-    image, labels = colored_blocks(HEIGHT, WIDTH)
-    options = {**STILL, "blur": 1.0}
+    image, labels = colored_blocks(96, 128)
+    options = {**STILL, "blur": 1.0, "image_size": "96x128"}
     pixels, mask = augment(0, image, labels, **options)
     assert torch.equal(mask, labels)
     assert int(((pixels > 5) & (pixels < 195)).sum()) > 0

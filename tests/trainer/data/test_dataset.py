@@ -111,7 +111,7 @@ def test_images_of_every_mode_become_three_channels(mode: str, root: Path) -> No
     IMAGE_MODES[mode](Image.fromarray(noise(20, 24))).save(root / "JPEGImages/a.png")
     folder = VocFolder.open(root)
     samples = TrainingSet(folder, folder.split("train"), PlainResize(32, 48), seed=0)
-    image, labels = samples[(1, 0)]
+    image, labels = samples[Key(1, 0)]
     assert image.shape == (3, 32, 48)
     assert labels.shape == (32, 48)
     assert int(image.max()) > int(image.min())

@@ -199,7 +199,7 @@ class NotANumber(torch.autograd.Function):
 
 class BadSlope(PixelClassifier):
     def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = NotANumber.apply(super().forward(images))  # type: ignore[no-untyped-call]
+        logits: Tensor = NotANumber.apply(super().forward(images))
         return logits
 
 
@@ -227,7 +227,7 @@ def step_length(clip_norm: float) -> float:
 
 def test_clipping_bounds_the_norm_of_all_gradients_together() -> None:
     free = step_length(0.0)
-    assert free > 0.2
+    assert free > 0.15
     assert step_length(0.1) == pytest.approx(0.1, rel=1e-3)
     assert step_length(2 * free) == pytest.approx(free, rel=1e-6)
 

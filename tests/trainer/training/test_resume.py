@@ -1,40 +1,45 @@
 """Going on after every kind of stop."""
 
+import errno
+import io
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from torch import Tensor
+from torch.optim.swa_utils import AveragedModel
 
 from models import build
 from models.network import SegmentationNetwork
 from tests.trainer.command_line import refusal, run_command
 from tests.trainer.datasets import three_class_dataset
+from tests.trainer.processes import signal_at, start_fit
 from tests.trainer.runs import SMALL, equal_weights, files, fit, manifest, rows
 from tests.voc_folder import make_voc_folder
-from trainer.training import loop, run
+from trainer.losses import BatchLoss, SegmentationLoss
+from trainer.training import run
 
 EPOCHS = 4
-RECIPE: tuple[str, ...] = ("--recipe", "finetune", "--warmup-steps", "2")
+RECIPE: tuple[str, ...] = ("--recipe", "standard", "--precision", "bfloat16")
 RECIPE += ("--epochs", str(EPOCHS), "--checkpoint-every", "2")
 
 
 @pytest.fixture(scope="module")
 def unbroken(run_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four epochs of random crops, AdamW and a falling rate, without a stop."""
+    """Four epochs of random crops, AdamW, a falling rate and averaged weights, without a stop."""
     out = tmp_path_factory.mktemp("runs") / "unbroken"
     fit(run_data, out, *RECIPE)
     return out
 
 
 def require_the_same_run(out: Path, unbroken: Path) -> None:
-    """Bit by bit the same weights, figures and pictures."""
+    """Bit by bit the same weights, averaged and not, figures and pictures."""
     for name in ("last", "best", "epoch-002", "epoch-004"):
         ours, theirs = out / f"checkpoints/{name}.pth", unbroken / f"checkpoints/{name}.pth"
         assert equal_weights(ours, theirs), name
@@ -43,6 +48,15 @@ def require_the_same_run(out: Path, unbroken: Path) -> None:
     assert (out / "metrics.csv").read_bytes() == (unbroken / "metrics.csv").read_bytes()
     samples = "samples/epoch-004/2007_000007.png"
     assert (out / samples).read_bytes() == (unbroken / samples).read_bytes()
+    mine, whole = state(out), state(unbroken)
+    for part in ("network", "averaged"):
+        assert mine[part].keys() == whole[part].keys()
+        assert all(torch.equal(mine[part][key], whole[part][key]) for key in mine[part]), part
+
+
+def state(out: Path) -> dict[str, Any]:
+    content: dict[str, Any] = torch.load(out / "state.pt", weights_only=True)
+    return content
 
 
 def go_on(data: Path, out: Path) -> None:
@@ -97,6 +111,94 @@ def test_power_cut_again_and_again_loses_nothing(
     require_the_same_run(out, unbroken)
 
 
+@pytest.mark.parametrize("step", [1, 6, 8, 15])
+def test_a_kill_between_the_weights_and_their_average_loses_nothing(
+    step: int, run_data: Path, unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "STATE_EVERY_STEPS", 3)
+    honest, done = AveragedModel.update_parameters, 0
+
+    def update(self: AveragedModel, network: torch.nn.Module) -> None:
+        nonlocal done
+        done += 1
+        if done == step:
+            raise PowerCutError
+        honest(self, network)
+
+    out = tmp_path / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(AveragedModel, "update_parameters", update)
+        with pytest.raises(PowerCutError):
+            fit(run_data, out, *RECIPE)
+    assert state(out)["progress"]["step"] < step
+    go_on(run_data, out)
+    require_the_same_run(out, unbroken)
+
+
+def fill_disk_after(patch: pytest.MonkeyPatch, size: int) -> None:
+    """Files written atomically get so many bytes, all together, and then no more."""
+    left = size
+
+    class FullDisk(io.FileIO):
+        def write(self, content: Any) -> int:
+            nonlocal left
+            left -= len(content)
+            if left < 0:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return super().write(content)
+
+    patch.setattr(os, "fdopen", lambda number, mode: io.BufferedWriter(FullDisk(number, mode)))
+
+
+@pytest.mark.parametrize(
+    ("size", "file"), [(300_000, "state.pt"), (1_200_000, "last.pth"), (6_000_000, "")]
+)
+def test_a_full_disk_is_one_line_and_the_run_goes_on_when_there_is_room(
+    size: int, file: str, run_data: Path, unbroken: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        fill_disk_after(patch, size)
+        line = refusal("fit", "--data", run_data, "--out", out, *SMALL, *RECIPE)
+    assert "No space left on device" in line
+    assert file in line
+    assert not list(out.rglob("*.tmp"))
+    go_on(run_data, out)
+    require_the_same_run(out, unbroken)
+
+
+def break_images_before(patch: pytest.MonkeyPatch, step: int, data: Path) -> None:
+    """Every photograph is overwritten in the middle of a step."""
+    honest, done = run.Run._set_learning_rate, 0
+
+    def before(self: run.Run) -> None:
+        nonlocal done
+        done += 1
+        if done == step:
+            for path in (data / "JPEGImages").iterdir():
+                path.write_bytes(b"no image")
+        honest(self)
+
+    patch.setattr(run.Run, "_set_learning_rate", before)
+
+
+@pytest.mark.parametrize(("step", "where"), [(6, "training"), (8, "validation")])
+def test_a_broken_image_can_be_mended_and_no_step_is_lost(
+    step: int, where: str, run_data: Path, unbroken: Path, tmp_path: Path
+) -> None:
+    data = tmp_path / "voc"
+    shutil.copytree(run_data, data)
+    out = tmp_path / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        break_images_before(patch, step, data)
+        line = refusal("fit", "--data", data, "--out", out, *SMALL, *RECIPE)
+    assert "JPEGImages/2007_00000" in line, where
+    assert state(out)["progress"]["step"] == step
+    shutil.copytree(run_data, data, dirs_exist_ok=True)
+    fit(data, out, *RECIPE, "--resume")
+    require_the_same_run(out, unbroken)
+
+
 def build_with_hook(hook: Callable[[], None]) -> Callable[..., SegmentationNetwork]:
     """`build`, and `hook` is called in the middle of every forward pass."""
 
@@ -146,20 +248,19 @@ def test_ctrl_c_in_the_middle_of_a_step_can_be_resumed_exactly(
 def test_a_run_that_diverges_stops_in_one_line_and_keeps_its_last_state(
     run_data: Path, unbroken: Path, tmp_path: Path
 ) -> None:
-    honest = loop.pixel_loss
-    calls = 0
+    honest, calls = SegmentationLoss.__call__, 0
 
-    def diverge(logits: Tensor, target: Tensor, ignore_index: int) -> Tensor:
+    def diverge(self: SegmentationLoss, logits: Tensor, target: Tensor) -> BatchLoss:
         nonlocal calls
         calls += 1
-        loss = honest(logits, target, ignore_index)
-        return loss * float("nan") if calls == 7 else loss
+        batch = honest(self, logits, target)
+        return replace(batch, objective=batch.objective * float("nan")) if calls == 7 else batch
 
     out = tmp_path / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "pixel_loss", diverge)
+        patch.setattr(SegmentationLoss, "__call__", diverge)
         line = refusal("fit", "--data", run_data, "--out", out, *SMALL, *RECIPE)
-    assert line == "error: the loss became nan; try a lower --lr"
+    assert line.startswith("error: the loss became nan; the state saved before is kept: ")
     fit(run_data, out, *RECIPE, "--resume")
     require_the_same_run(out, unbroken)
 
@@ -249,41 +350,17 @@ def test_resuming_on_other_labels_is_refused(stopped: Path, tmp_path: Path) -> N
 # --- real signals to a real process -----------------------------------------------------------
 
 
-def start(data: Path, out: Path, *options: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-u", "-m", "trainer", "fit", "--data", str(data), "--out", str(out)]
-    return subprocess.Popen(
-        [*command, *SMALL, *RECIPE, *options],
-        cwd=Path(__file__).parents[3],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},  # as in these tests: sums in the same order
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def signal_at(process: subprocess.Popen[str], words: str, number: signal.Signals) -> str:
-    """Sends the signal when a line with `words` appears; returns all that stood on stderr."""
-    assert process.stderr is not None
-    lines = []
-    for line in process.stderr:
-        lines.append(line)
-        if words in line:
-            process.send_signal(number)
-            break
-    rest = process.communicate(timeout=600)[1]
-    return "".join(lines) + rest
-
-
 @pytest.mark.slow
 def test_a_killed_process_goes_on_exactly_where_it_was(
     run_data: Path, unbroken: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
-    with start(run_data, out) as process:
+    with start_fit(run_data, out, *RECIPE) as process:
         signal_at(process, f"epoch 1/{EPOCHS}: val", signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL
     # it may have been killed before the first state was whole
     options = ["--resume"] if (out / "state.pt").exists() else []
-    with start(run_data, out, *options) as process:
+    with start_fit(run_data, out, *RECIPE, *options) as process:
         signal_at(process, f"epoch 2/{EPOCHS}: train", signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL
     go_on(run_data, out)
@@ -295,7 +372,7 @@ def test_ctrl_c_stops_a_process_with_a_hint_and_no_traceback(
     run_data: Path, unbroken: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
-    with start(run_data, out) as process:
+    with start_fit(run_data, out, *RECIPE) as process:
         said = signal_at(process, f"epoch 1/{EPOCHS}: train", signal.SIGINT)
     assert process.returncode == 130, said
     assert "the same command with --resume goes on from here" in said
