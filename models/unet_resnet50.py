@@ -134,8 +134,10 @@ def _doubling(channels: int) -> nn.ConvTranspose2d:
 
 
 def _cut(x: Tensor, reference: Tensor) -> Tensor:
-    cut = x[..., : reference.shape[-2], : reference.shape[-1]]
+    height, width = reference.shape[-2:]
     if torch.compiler.is_exporting():
-        # a view's strides depend on whether anything was cut off, and would be kept as a condition
-        return cut.clone(memory_format=torch.contiguous_format)
-    return cut
+        # a slice is the whole or a part, which an exported graph would keep as a condition on the
+        # image's size; a selection is a copy either way
+        rows, columns = (torch.arange(size, device=x.device) for size in (height, width))
+        return x.index_select(-2, rows).index_select(-1, columns)
+    return x[..., :height, :width]
