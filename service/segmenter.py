@@ -11,15 +11,19 @@ from typing import TypeVar
 
 from models.geometry import resize_pixels
 from models.manifest import Manifest
+from models.tiling import Grid
 from service.batcher import Answer, Batcher
 from service.budget import PixelBudget
 from service.engine import Unit
+from service.errors import TooLargeError
 from service.render import indexed_png
 from service.schemas import ClassStatistics, Mask, SegmentResponse
 from service.statistics import class_statistics
 from service.upload import Upload, decode, pixel_count
 
 T = TypeVar("T")
+
+MAX_TILED_SHARE = 4  # pixels of all tiles to those of the largest image: overlap takes two
 
 
 @dataclass(frozen=True)
@@ -136,7 +140,21 @@ class Segmenter:
         _, height, width = pixels.shape
         if spec.mode == "resize":
             pixels = resize_pixels(pixels, spec.height, spec.width)
+        else:
+            self._require_affordable(height, width)
         return Unit(pixels, height, width)
+
+    def _require_affordable(self, height: int, width: int) -> None:
+        """A line of pixels is few of them and as many tiles as a large photograph: hours of the
+        device for a file of a kilobyte."""
+        spec = self.manifest.input
+        tiles = len(Grid.over(height, width, spec))
+        if tiles * spec.height * spec.width > MAX_TILED_SHARE * self.max_pixels:
+            raise TooLargeError(
+                f"an image of {width}x{height} pixels takes {tiles} tiles of {spec.width}x"
+                f"{spec.height}, more than {MAX_TILED_SHARE} times the limit of "
+                f"{self.max_pixels} pixels"
+            )
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await _result(self._threads.submit(work))

@@ -139,6 +139,16 @@ class TestTiledAnswers:
             assert_problem(large, 413, "100x51 = 5100", "5000")
             assert_still_serves(client)
 
+    def test_a_line_of_pixels_is_refused_when_its_tiles_are_too_many(
+        self, tiled_folder: Path
+    ) -> None:
+        """Few pixels, and the device busy for as long as with a large image."""
+        settings = settings_for(tiled_folder, max_pixels=5000)
+        with client_for(create_app(settings)) as client:
+            line = client.post("/segment", content=encoded(plain(1, 5000, 1)))
+            assert_problem(line, 413, "5000x1", "tiles", "5000 pixels")
+            assert_still_serves(client)
+
 
 class Device:
     """Holds the engine until it is let go; notes the units that it was given."""
