@@ -33,6 +33,10 @@ class Processes:
         """Whether this is the process that writes and speaks."""
         return self.rank == 0
 
+    def share_of(self, items: list[str]) -> list[str]:
+        """This process's part; those of all processes are the whole, each item once."""
+        return items[self.rank :: self.world]
+
     def share_norms(self, network: nn.Module, device: torch.device) -> None:
         """Batch statistics over all processes, in place, which PyTorch can do on GPUs alone; on the
         CPU each process normalises its own share."""

@@ -10,6 +10,7 @@ from trainer.distributed import join_processes
 from trainer.progress import Reporter
 from trainer.training.interrupt import Interrupt
 from trainer.training.run import Run
+from trainer.training.run_folder import RunFolder
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +27,7 @@ def fit(config: FitConfig) -> None:
                 if config.report and processes.first and (trained or not has_report(config.out)):
                     report_run(config, reporter, device, on_image=interrupt.check)
             except KeyboardInterrupt:
-                if processes.first:
+                if processes.first and RunFolder(config.out).state_path.exists():
                     logger.warning("stopped; the same command with --resume goes on from here")
                 raise
         logger.info("checkpoints, curves.png, metrics.csv and samples are in %s", config.out)

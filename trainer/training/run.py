@@ -4,39 +4,38 @@ import copy
 import logging
 import time
 from collections.abc import Mapping
-from functools import reduce
-from operator import add
 
 import torch
 from torch import Tensor
 
-from models import build, load_checkpoint
 from models.checkpoint import stored_state
 from models.devices import use_bf16
-from models.manifest import InputSpec, Manifest, Metrics
-from models.network import SegmentationNetwork
-from models.weights import require_fit
+from models.manifest import Manifest, Metrics
 from trainer.config import FitConfig
-from trainer.data.audit import TrainingAudit, audit_for_training
 from trainer.data.class_weights import median_frequency_weights
 from trainer.data.dataset import VocFolder
 from trainer.data.loader import loader_processes, training_loader
 from trainer.distributed import Processes
 from trainer.errors import ConfigError, DatasetError
-from trainer.evaluation.evaluate import Evaluation, evaluate_network, require_same_classes
-from trainer.losses import SegmentationLoss
+from trainer.evaluation.evaluate import Evaluation
 from trainer.precision import Precision
 from trainer.progress import Reporter
-from trainer.training.average import averaged_copy
 from trainer.training.history import EpochRecord, best_epoch
 from trainer.training.interrupt import Interrupt, StopRequested
-from trainer.training.loop import Learner, RunningTotals, train_epoch
-from trainer.training.optimise import build_optimizer, count_parameters, set_learning_rate
-from trainer.training.pretrained import load_encoder_weights
+from trainer.training.loop import RunningTotals, train_epoch
+from trainer.training.optimise import count_parameters, set_learning_rate
+from trainer.training.prepare import (
+    build_learner,
+    build_network,
+    check_dataset,
+    input_spec,
+    load_starting_weights,
+)
 from trainer.training.provenance import command_line, describe_checkpoint, now
-from trainer.training.run_folder import Picture, RunFolder, saved_config
+from trainer.training.run_folder import RunFolder, saved_config
 from trainer.training.state import Progress, load_state, restore, save_state
 from trainer.training.tensorboard import require_tensorboard
+from trainer.training.validate import validate
 
 logger = logging.getLogger(__name__)
 
@@ -65,65 +64,23 @@ class Run:
         self.precision = Precision(device, use_bf16(device, config.precision))
         if config.tensorboard:
             require_tensorboard()
-        torch.manual_seed(config.seed)
-        network = build(
-            config.arch,
-            num_classes=len(self.folder.class_set),
-            base_channels=config.base_channels,
-        )
-        self.spec = _input_spec(config, network)
-        self.network: SegmentationNetwork = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network = build_network(config, len(self.folder.class_set), processes, device)
+        self.spec = input_spec(config, self.network)
         self.progress = Progress(started=now(), command=command_line())
         if not config.resume and processes.first:
             self.kept.require_unused()
-        self.audit = self._audit()
+        reporter.begin("checking the dataset", total=len(self.train_ids) + len(self.val_ids))
+        audit = check_dataset(config, self.folder, self.kept, processes, self._on_checked_image)
         self.fingerprint = self.folder.fingerprint(self.train_ids)
-        self.learner = self._learner()
-
-    def _audit(self) -> TrainingAudit:
-        """Problems of the dataset end the run here, before the first step."""
-        if not self.processes.first:
-            self.processes.wait()  # until the first has kept what it found
-        self.reporter.begin("checking the dataset", total=len(self.train_ids) + len(self.val_ids))
-
-        def on_image() -> None:
-            self.interrupt.check()
-            self.reporter.advance(1)
-
-        audit = audit_for_training(
-            self.folder,
-            self.config.train_split,
-            self.config.val_split,
-            limit=self.config.limit,
-            on_image=on_image,
-            cache=self.kept.audit_path,
-        )
-        if self.processes.first:
-            self.processes.wait()
-        for note in audit.notes:
-            logger.info("note: %s", note)
-        return audit
-
-    def _learner(self) -> Learner:
-        recipe, device = self.config.recipe, self.precision.device
-        self.processes.share_norms(self.network, device)
-        network = self.processes.wrap(self.network, device)
-        balanced = recipe.class_weights == "median_frequency"
-        pretrained = bool(self.config.encoder_weights or self.config.init)
-        return Learner(
-            network=torch.compile(network) if self.config.compile else network,  # type: ignore[arg-type]
-            optimizer=build_optimizer(self.network, recipe, pretrained=pretrained),
-            loss=SegmentationLoss(
-                recipe,
-                ignore_index=self.folder.class_set.ignore_index,
-                class_weights=median_frequency_weights(self.audit) if balanced else None,
-                total=self.processes.total,
-            ),
-            spec=self.spec,
-            precision=self.precision,
-            averaged=averaged_copy(self.network, recipe.ema_decay) if recipe.ema_decay else None,
-            clip_norm=recipe.clip_norm,
-            freeze_batch_norm=recipe.freeze_batch_norm,
+        balanced = config.recipe.class_weights == "median_frequency"
+        self.learner = build_learner(
+            config,
+            self.network,
+            self.spec,
+            self.precision,
+            processes,
+            ignore_index=self.folder.class_set.ignore_index,
+            class_weights=median_frequency_weights(audit) if balanced else None,
         )
 
     @property
@@ -148,7 +105,7 @@ class Run:
         if config.resume:
             self._resume()
         else:
-            self._initialise()
+            load_starting_weights(config, self.network, self.folder, self._manifest(None))
         self.kept.write_config(config)
         if not config.resume:
             self._save_state()  # so that --resume works from the first step on
@@ -163,16 +120,9 @@ class Run:
             "bfloat16" if self.precision.bf16 else "float32",
         )
 
-    def _initialise(self) -> None:
-        if self.config.encoder_weights:
-            path = load_encoder_weights(self.network, self.config.encoder_weights)
-            logger.info("encoder weights from %s", path.name)
-        if self.config.init:
-            initial = load_checkpoint(self.config.init)
-            require_same_classes(initial.manifest, self.folder, name=str(self.config.init))
-            require_fit(initial.network.state_dict(), self._manifest(None), name="--init")
-            self.network.load_state_dict(initial.network.state_dict())
-            logger.info("weights from %s", self.config.init)
+    def _on_checked_image(self) -> None:
+        self.interrupt.check()
+        self.reporter.advance(1)
 
     def _resume(self) -> None:
         state = load_state(self.kept.state_path)
@@ -309,36 +259,29 @@ class Run:
         return stops
 
     def _validate(self, stored: Mapping[str, Tensor], *, draws: bool) -> Evaluation:
-        """Each validation image once, divided among the processes; the figures are of all."""
-        config, processes = self.config, self.processes
-        share = self.val_ids[processes.rank :: processes.world]
-        pictured = set(self.val_ids[: config.samples]) if draws else set()
-        pictures: list[Picture] = []
+        share = self.processes.share_of(self.val_ids)
         self.reporter.begin("validation", total=len(share))
 
-        def on_image(image_id: str, labels: Tensor, result: Tensor) -> None:
-            if processes.world == 1:
+        def on_image() -> None:
+            if self.processes.world == 1:
                 self._stop_if_asked()
             self.reporter.advance(1)
-            if image_id in pictured:
-                pictures.append(Picture(image_id, labels, result))
 
         network = copy.deepcopy(self.network)
         network.load_state_dict(stored)
-        processes.share_state(network)  # batch statistics differ where each process has its own
-        evaluation = evaluate_network(
+        evaluation, pictures = validate(
             network,
             self.folder,
             share,
             self.spec,
-            Precision(self.precision.device),
-            workers=loader_processes(config),
+            self.precision.device,
+            self.processes,
+            workers=loader_processes(self.config),
+            pictured=set(self.val_ids[: self.config.samples]) if draws else set(),
             on_image=on_image,
         )
-        for each in processes.gather(pictures):
-            self.kept.save_pictures(self.progress.epoch, each, self.folder)
-        total: Evaluation = reduce(add, processes.gather(evaluation))
-        return total
+        self.kept.save_pictures(self.progress.epoch, pictures, self.folder)
+        return evaluation
 
     def _stored_state(self) -> dict[str, Tensor]:
         """What a checkpoint of now holds: the averaged weights where there are some, rounded as
@@ -369,20 +312,3 @@ class Run:
                 self.config.to_json(),
                 self.fingerprint,
             )
-
-
-def _input_spec(config: FitConfig, network: SegmentationNetwork) -> InputSpec:
-    height, width = config.input_size
-    # one pixel inside: batch norm needs two values
-    if min(config.training_size) <= network.stride:
-        name = "crop-size" if config.crop_size else "image-size"
-        value = config.crop_size or config.image_size
-        raise ConfigError(f"--{name} {value}: {config.arch} needs more than {network.stride}")
-    return InputSpec(
-        mode=config.input_mode,
-        height=height,
-        width=width,
-        mean=network.mean,
-        std=network.std,
-        stride=network.stride,
-    )
