@@ -1,6 +1,5 @@
 """`fit` end to end, second part: averaged weights, validation now and then, an early end."""
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -175,13 +174,6 @@ def test_a_compiled_network_leaves_plain_checkpoints(run_data: Path, tmp_path: P
     ours, theirs = state(tmp_path / "compiled"), state(tmp_path / "plain")
     assert ours["network"].keys() == theirs["network"].keys()
     assert ours["averaged"].keys() == theirs["averaged"].keys()
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile needs a C++ compiler")
-def test_torch_compile_itself_trains(run_data: Path, tmp_path: Path) -> None:
-    fit(run_data, tmp_path / "run", "--epochs", "1", "--limit", "4", "--compile")
-    assert "convDown1.0.weight" in weights(tmp_path / "run/checkpoints/last.pth")
 
 
 @pytest.mark.parametrize(
