@@ -1,5 +1,6 @@
 """Several processes that together make the steps of one."""
 
+import json
 import os
 import signal
 from pathlib import Path
@@ -99,9 +100,9 @@ def test_two_processes_make_the_run_of_one(data: Path, alone: Path, tmp_path: Pa
     target = tmp_path / "figures.json"
     checkpoint = out / "checkpoints/last.pth"
     succeed("evaluate", "--checkpoint", checkpoint, "--data", data, "--json", target)
-    shown = succeed("evaluate", "--checkpoint", checkpoint, "--data", data).words
-    assert f"3 images: pixel accuracy {expected['pixel_accuracy']:.4f}" in shown
-    assert f"mean IoU {expected['mean_iou']:.4f}, loss {expected['loss']:.4f}" in shown
+    found = json.loads(target.read_text())
+    for name in ("images", "pixel_accuracy", "mean_iou", "loss"):
+        assert found[name] == pytest.approx(expected[name], rel=1e-5), name
 
 
 def stop_after(data: Path, out: Path, *, steps: int) -> None:

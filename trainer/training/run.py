@@ -4,6 +4,7 @@ import copy
 import logging
 import time
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -67,6 +68,7 @@ class Run:
         self.network = build_network(config, len(self.folder.class_set), processes, device)
         self.spec = input_spec(config, self.network)
         self.progress = Progress(started=now(), command=command_line())
+        state = self._saved_state() if config.resume else None
         if not config.resume and processes.first:
             self.kept.require_unused()
         reporter.begin("checking the dataset", total=len(self.train_ids) + len(self.val_ids))
@@ -82,6 +84,8 @@ class Run:
             ignore_index=self.folder.class_set.ignore_index,
             class_weights=median_frequency_weights(audit) if balanced else None,
         )
+        if state is not None:
+            self._restore(state)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -102,9 +106,7 @@ class Run:
 
     def _prepare(self) -> None:
         config = self.config
-        if config.resume:
-            self._resume()
-        else:
+        if not config.resume:
             load_starting_weights(config, self.network, self.folder, self._manifest(None))
         self.kept.write_config(config)
         if not config.resume:
@@ -124,16 +126,20 @@ class Run:
         self.interrupt.check()
         self.reporter.advance(1)
 
-    def _resume(self) -> None:
+    def _saved_state(self) -> dict[str, Any]:
+        """The state to go on from; refused before anything is written when it is another run's."""
         state = load_state(self.kept.state_path)
         differences = self.config.differences(saved_config(state))
         if differences:
             raise ConfigError("--resume: the run was started otherwise: " + "; ".join(differences))
-        if state["fingerprint"] != self.fingerprint:
+        if state["fingerprint"] != self.folder.fingerprint(self.train_ids):
             raise ConfigError(
                 f"--resume: --data {self.config.data} is not what the run was started on: the ids, "
                 f"classes or masks of {self.config.train_split} were changed"
             )
+        return state
+
+    def _restore(self, state: dict[str, Any]) -> None:
         self.progress = restore(state, self.network, self.learner.averaged, self.learner.optimizer)
         logger.info(
             "resuming in epoch %d after %d batches", self.progress.epoch, self.progress.batches

@@ -21,7 +21,7 @@ from tests.trainer.command_line import refusal, run_command
 from tests.trainer.processes import signal_at, start_fit
 from tests.trainer.runs import SMALL, equal_weights, fit, manifest, rows
 from trainer.losses import BatchLoss, SegmentationLoss
-from trainer.training import run
+from trainer.training import prepare, run
 
 EPOCHS = 4
 RECIPE: tuple[str, ...] = ("--recipe", "standard", "--precision", "bfloat16")
@@ -234,7 +234,7 @@ def test_ctrl_c_in_the_middle_of_a_step_can_be_resumed_exactly(
 
     out = tmp_path / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run, "build", build_with_hook(interrupt))
+        patch.setattr(prepare, "build", build_with_hook(interrupt))
         outcome = run_command("fit", "--data", run_data, "--out", out, *SMALL, *RECIPE)
     assert outcome.status == 130, where
     assert "--resume" in outcome.log
@@ -317,6 +317,6 @@ def test_ctrl_c_stops_a_process_with_a_hint_and_no_traceback(
 def test_the_hook_of_these_tests_is_called_in_training(run_data: Path, tmp_path: Path) -> None:
     calls = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run, "build", build_with_hook(lambda: calls.append(1)))
+        patch.setattr(prepare, "build", build_with_hook(lambda: calls.append(1)))
         fit(run_data, tmp_path / "run", "--epochs", "1")
     assert len(calls) == 4 + 1  # four steps and one batch of validation
