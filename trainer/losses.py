@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -12,15 +13,38 @@ from trainer.recipe import Recipe
 FOCAL_GAMMA = 2.0  # Lin et al., "Focal Loss", 2017
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class BatchLoss:
-    """One batch, of all processes: `objective` has the gradient; the rest is for the record."""
+    """One batch, of all processes: `objective` has the gradient, `sums` are for the record: cross
+    entropy without weights, images, right pixels, labelled pixels.
+
+    The sums stay on the device until a number is asked for: each transfer makes the host wait.
+    """
 
     objective: Tensor
-    cross_entropy: float  # mean over the labelled pixels, without weights
-    images: int
-    correct: int
-    labelled: int
+    sums: Tensor
+
+    @cached_property
+    def _numbers(self) -> list[float]:
+        numbers: list[float] = self.sums.tolist()
+        return numbers
+
+    @property
+    def cross_entropy(self) -> float:
+        """Mean over the labelled pixels."""
+        return self._numbers[0] / max(self._numbers[3], 1)
+
+    @property
+    def images(self) -> int:
+        return int(self._numbers[1])
+
+    @property
+    def correct(self) -> int:
+        return int(self._numbers[2])
+
+    @property
+    def labelled(self) -> int:
+        return int(self._numbers[3])
 
 
 class SegmentationLoss:
@@ -59,9 +83,7 @@ class SegmentationLoss:
         if self.recipe.dice_weight:
             loss = _dice_loss(*sums[2:].view(3, num_classes))
             objective = objective + self.recipe.dice_weight * loss
-        record = self.total(self._record(logits, chosen, target, labelled)).tolist()
-        negative, images, correct, count = record
-        return BatchLoss(objective, negative / max(count, 1), int(images), int(correct), int(count))
+        return BatchLoss(objective, self.total(self._record(logits, chosen, target, labelled)))
 
     def _pixel_sums(
         self, chosen: Tensor, target: Tensor, labelled: Tensor

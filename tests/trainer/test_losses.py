@@ -166,7 +166,7 @@ def test_ignored_pixels_have_no_influence_and_no_gradient(choices: dict[str, Any
     changed = torch.where(ignored, logits.detach() * -50 + 7, logits.detach())
     again = loss(**choices)(changed, target)
     assert torch.equal(again.objective, value.objective)
-    assert replace(again, objective=value.objective) == value
+    assert torch.equal(again.sums, value.sums)
 
 
 @pytest.mark.parametrize("choices", KINDS, ids=str)

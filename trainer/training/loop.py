@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
@@ -13,6 +14,8 @@ from models.manifest import InputSpec
 from trainer.errors import DivergedError
 from trainer.losses import BatchLoss, SegmentationLoss
 from trainer.precision import Precision
+
+NAMES = ("loss", "gradient")  # of what must stay finite, in the order it is computed
 
 
 @dataclass
@@ -85,13 +88,12 @@ def train_step(learner: Learner, pixels: Tensor, labels: Tensor) -> BatchLoss:
     with learner.precision.autocast():
         logits = learner.network(images)  # (N, K, h, w)
     batch = learner.loss(logits, target)
-    require_finite(batch.objective, "loss")
     learner.optimizer.zero_grad(set_to_none=True)
     batch.objective.backward()  # type: ignore[no-untyped-call]
     # without a bound the gradient is multiplied by 1, and its norm is still looked at
     bound = learner.clip_norm or math.inf
     norm = nn.utils.clip_grad_norm_(learner.network.parameters(), bound)
-    require_finite(norm, "gradient")
+    require_finite(batch.objective, norm)
     learner.optimizer.step()
     if learner.averaged is not None:
         learner.averaged.update_parameters(learner.network)
@@ -107,10 +109,11 @@ def set_training(network: nn.Module, *, freeze_batch_norm: bool) -> None:
                 module.eval()
 
 
-def require_finite(value: Tensor, what: str) -> None:
-    number = float(value.detach())
-    if not math.isfinite(number):
-        raise DivergedError(
-            f"the {what} became {number}; the state saved before is kept: try a lower --lr, or "
-            "--precision float32"
-        )
+def require_finite(objective: Tensor, norm: Tensor) -> None:
+    """Both are looked at together, because on a GPU every look waits for the device."""
+    for value, what in zip(torch.stack([objective.detach(), norm]).tolist(), NAMES, strict=True):
+        if not math.isfinite(value):
+            raise DivergedError(
+                f"the {what} became {value}; the state saved before is kept: try a lower --lr, or "
+                "--precision float32"
+            )
