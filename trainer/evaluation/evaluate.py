@@ -196,9 +196,10 @@ def require_same_classes(manifest: Manifest, folder: VocFolder, *, name: str) ->
     if ours == theirs:
         return
     if len(ours) != len(theirs):
+        hint = " (--border class gives 22, --border ignore 21)" if len(theirs) in (21, 22) else ""
         raise DatasetError(
             f"{name}: the checkpoint has {len(ours)} classes, the dataset {folder.root} "
-            f"{len(theirs)} (for VOC, --border class gives 22 and --border ignore 21)"
+            f"{len(theirs)}{hint}"
         )
     if ours == generic_classes(len(ours)).names:
         return  # a bare .pth says how many classes it has, not which
