@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Annotated
 
@@ -27,7 +28,7 @@ from models.devices import choose_device, keep_freed_memory, use_bf16
 from models.manifest import InputSpec
 from trainer.config import FitConfig
 from trainer.data.dataset import VocFolder
-from trainer.data.loader import training_loader
+from trainer.data.loader import TrainingLoader
 from trainer.distributed import Processes
 from trainer.losses import SegmentationLoss
 from trainer.precision import Precision
@@ -139,19 +140,11 @@ def _ours(
     )
     set_training(network, freeze_batch_norm=False)
 
+    loader = TrainingLoader(config, folder, ids, device=device, processes=Processes())
+
     def batches() -> Batches:
-        epoch = 0
-        while True:
-            epoch += 1
-            for batch in training_loader(
-                config,
-                folder,
-                ids,
-                epoch=epoch,
-                skip=0,
-                pin_memory=device.type == "cuda",
-                processes=Processes(),
-            ):
+        for epoch in count(1):
+            for batch in loader.epoch(epoch):
                 if len(batch[0]) == config.batch_size:
                     yield batch
 

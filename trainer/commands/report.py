@@ -68,7 +68,7 @@ def report_run(
         ids,
         best.manifest.input,
         Precision(device),
-        workers=loader_processes(config),
+        workers=loader_processes(config, device),
         on_image=advance,
         boundary=True,
         worst=worst_images,

@@ -1,7 +1,8 @@
-"""Batches for one epoch, prepared beside the network."""
+"""Batches of a run, prepared beside the network."""
 
 import os
 
+import torch
 from torch.utils.data import DataLoader
 
 from trainer.config import FitConfig
@@ -11,37 +12,46 @@ from trainer.data.training_set import EpochBatches, Sample, TrainingSet
 from trainer.distributed import Processes
 
 
-def training_loader(
-    config: FitConfig,
-    folder: VocFolder,
-    ids: list[str],
-    *,
-    epoch: int,
-    skip: int,
-    pin_memory: bool,
-    processes: Processes,
-) -> DataLoader[Sample]:
-    """What is left of an epoch after its first `skip` batches: uint8 (n, 3, h, w), (n, h, w)."""
-    transform = training_transform(config, ignore_index=folder.class_set.ignore_index)
-    return DataLoader(
-        TrainingSet(folder, ids, transform, seed=config.seed),
-        batch_sampler=EpochBatches(
+class TrainingLoader:
+    """One loader for all epochs, so that its worker processes live as long as the run: starting
+    them anew would take longer than a small epoch on a GPU."""
+
+    def __init__(
+        self,
+        config: FitConfig,
+        folder: VocFolder,
+        ids: list[str],
+        *,
+        device: torch.device,
+        processes: Processes,
+    ) -> None:
+        transform = training_transform(config, ignore_index=folder.class_set.ignore_index)
+        workers = loader_processes(config, device, processes.world)
+        self._batches = EpochBatches(
             len(ids),
             config.batch_size,
-            epoch=epoch,
             seed=config.seed,
-            skip=skip,
             rank=processes.rank,
             world=processes.world,
-        ),
-        num_workers=loader_processes(config),
-        pin_memory=pin_memory,
-    )
+        )
+        self._loader = DataLoader(
+            TrainingSet(folder, ids, transform, seed=config.seed),
+            batch_sampler=self._batches,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            pin_memory=device.type == "cuda",
+        )
+
+    def epoch(self, number: int, *, skip: int = 0) -> DataLoader[Sample]:
+        """What is left of an epoch after `skip` batches: uint8 (n, 3, h, w), uint8 (n, h, w)."""
+        self._batches.begin(number, skip=skip)
+        return self._loader
 
 
-def loader_processes(config: FitConfig) -> int:
-    """A quarter of the cores by default, at most 8: on a small CPU machine none, because the
-    network wants them all."""
+def loader_processes(config: FitConfig, device: torch.device, world: int = 1) -> int:
+    """For a GPU nearly all cores of a process's share, at most 16; on the CPU a quarter, at most 8,
+    and none on a small machine, because the network wants them all."""
     if config.workers is not None:
         return config.workers
-    return min(8, (os.cpu_count() or 1) // 4)
+    cores = (os.cpu_count() or 1) // world
+    return min(16, max(1, cores - 1)) if device.type == "cuda" else min(8, cores // 4)

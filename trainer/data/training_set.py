@@ -76,8 +76,8 @@ class EpochBatches(Sampler[list[Key]]):
         size: int,
         batch_size: int,
         *,
-        epoch: int,
         seed: int,
+        epoch: int = 1,
         skip: int = 0,
         rank: int = 0,
         world: int = 1,
@@ -89,6 +89,11 @@ class EpochBatches(Sampler[list[Key]]):
         self.skip = skip  # batches
         self.rank = rank
         self.world = world
+
+    def begin(self, epoch: int, *, skip: int = 0) -> None:
+        """What the next pass is over: an epoch without its first `skip` batches."""
+        self.epoch = epoch
+        self.skip = skip
 
     def __len__(self) -> int:
         return -(-self.size // self.batch_size) - self.skip

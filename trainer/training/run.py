@@ -15,7 +15,7 @@ from models.manifest import Manifest, Metrics
 from trainer.config import FitConfig
 from trainer.data.class_weights import median_frequency_weights
 from trainer.data.dataset import VocFolder
-from trainer.data.loader import loader_processes, training_loader
+from trainer.data.loader import TrainingLoader, loader_processes
 from trainer.distributed import Processes
 from trainer.errors import ConfigError, DatasetError
 from trainer.evaluation.evaluate import Evaluation
@@ -67,6 +67,9 @@ class Run:
             require_tensorboard()
         self.network = build_network(config, len(self.folder.class_set), processes, device)
         self.spec = input_spec(config, self.network)
+        self.loader = TrainingLoader(
+            config, self.folder, self.train_ids, device=device, processes=processes
+        )
         self.progress = Progress(started=now(), command=command_line())
         state = self._saved_state() if config.resume else None
         if not config.resume and processes.first:
@@ -153,18 +156,9 @@ class Run:
             f"epoch {progress.epoch}/{config.epochs}", total=len(self.train_ids), done=done
         )
         began = time.monotonic()
-        batches = training_loader(
-            config,
-            self.folder,
-            self.train_ids,
-            epoch=progress.epoch,
-            skip=progress.batches,
-            pin_memory=self.precision.device.type == "cuda",
-            processes=self.processes,
-        )
         train_epoch(
             self.learner,
-            batches,
+            self.loader.epoch(progress.epoch, skip=progress.batches),
             progress.totals,
             before_step=self._set_learning_rate,
             after_step=self._after_step,
@@ -282,7 +276,7 @@ class Run:
             self.spec,
             self.precision.device,
             self.processes,
-            workers=loader_processes(self.config),
+            workers=loader_processes(self.config, self.precision.device, self.processes.world),
             pictured=set(self.val_ids[: self.config.samples]) if draws else set(),
             on_image=on_image,
         )

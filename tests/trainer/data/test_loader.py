@@ -1,6 +1,7 @@
 """Batches of one epoch."""
 
 import os
+from multiprocessing import active_children
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,13 @@ import torch
 from tests.trainer.datasets import three_class_dataset
 from trainer.config import FitConfig
 from trainer.data.dataset import VocFolder
-from trainer.data.loader import loader_processes, training_loader
+from trainer.data.loader import TrainingLoader, loader_processes
 from trainer.distributed import Processes
 from trainer.recipe import RECIPES
 
 IDS = ["a", "b", "c", "d", "e"]
 ALONE = Processes()
+CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
 
 @pytest.fixture
@@ -33,10 +35,8 @@ def config(folder: VocFolder, *, recipe: str = "report", **options: Any) -> FitC
 def batches(
     folder: VocFolder, made: FitConfig, *, skip: int = 0, processes: Processes = ALONE
 ) -> list[list[torch.Tensor]]:
-    loader = training_loader(
-        made, folder, IDS, epoch=2, skip=skip, pin_memory=False, processes=processes
-    )
-    return [list(batch) for batch in loader]
+    loader = TrainingLoader(made, folder, IDS, device=CPU, processes=processes)
+    return [list(batch) for batch in loader.epoch(2, skip=skip)]
 
 
 @pytest.mark.parametrize(
@@ -87,6 +87,28 @@ def test_processes_follow_the_cores(
     cores: int | None, processes: int, folder: VocFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: cores)
-    assert loader_processes(config(folder)) == processes
-    assert loader_processes(config(folder, workers=3)) == 3
-    assert loader_processes(config(folder, workers=0)) == 0
+    assert loader_processes(config(folder), CPU) == processes
+    assert loader_processes(config(folder, workers=3), CPU) == 3
+    assert loader_processes(config(folder, workers=0), GPU) == 0
+
+
+@pytest.mark.parametrize(("cores", "world", "processes"), [(1, 1, 1), (16, 1, 15), (64, 4, 15)])
+def test_a_gpu_is_fed_by_nearly_all_cores_of_its_share(
+    cores: int, world: int, processes: int, folder: VocFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    assert loader_processes(config(folder), GPU, world) == processes
+
+
+def test_the_same_worker_processes_make_every_epoch(folder: VocFolder) -> None:
+    loader = TrainingLoader(config(folder, workers=1), folder, IDS, device=CPU, processes=ALONE)
+    alone = TrainingLoader(config(folder, workers=0), folder, IDS, device=CPU, processes=ALONE)
+    before, seen = set(active_children()), []
+    for epoch in (1, 2, 5):
+        for ours, theirs in zip(
+            loader.epoch(epoch, skip=1), alone.epoch(epoch, skip=1), strict=True
+        ):
+            assert torch.equal(ours[0], theirs[0])
+        seen.append({process.pid for process in set(active_children()) - before})
+    assert len(seen[0]) == 1
+    assert seen == [seen[0]] * 3
