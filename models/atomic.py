@@ -34,6 +34,13 @@ def stage(path: Path, write: Callable[[IO[bytes]], None]) -> Path:
     return temporary
 
 
+def remove_leftovers(folder: Path) -> None:
+    """Deletes what `stage` had begun here when it was killed; only for a folder that nobody else
+    writes to."""
+    for path in folder.glob(".*.????????.tmp"):
+        path.unlink(missing_ok=True)
+
+
 def publish(staged: dict[Path, Path]) -> None:
     """Renames staged files into place, in order."""
     try:

@@ -1,4 +1,4 @@
-"""The command line: `python -m trainer fit|evaluate|check|predict|export`."""
+"""The command line: `python -m trainer fit|evaluate|check|predict|export|report`."""
 
 import logging
 import sys

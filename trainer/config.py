@@ -71,7 +71,9 @@ class FitConfig:
     checkpoint_every: int = option(
         4, "epochs between kept checkpoints and sample pictures", low=1, high=1_000_000
     )
-    validate_every: int = option(1, "epochs between validations", low=1, high=1_000_000)
+    validate_every: int = option(
+        1, "epochs between validations; a kept checkpoint always has one", low=1, high=1_000_000
+    )
     early_stop: int = option(
         0, "epochs without a better mean IoU after which to end; 0 is never", low=0, high=1_000_000
     )
@@ -136,6 +138,7 @@ class FitConfig:
         then = _flat(saved)
         # under a constant learning rate, more epochs only go further on the same way
         free = FREE_ON_RESUME | ({"epochs"} if self.recipe.schedule == "constant" else set())
+        free |= {"precision"} if self.precision == "auto" else set()  # what it was settled to
         return [
             f"{flag(name)} was {then.get(name)}, now {value}"
             for name, value in now.items()

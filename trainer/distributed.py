@@ -11,7 +11,6 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
 from torch.nn.parallel import DistributedDataParallel
 
 from models.devices import choose_device
@@ -19,6 +18,23 @@ from models.devices import choose_device
 logger = logging.getLogger(__name__)
 
 PATIENCE = timedelta(minutes=30)  # rank 0 may be long over an audit or a picture
+
+
+class _Sum(torch.autograd.Function):
+    """The sum of a tensor over all processes. Each process has its own loss of the sum, so the
+    gradient of a share is the sum of theirs."""
+
+    @staticmethod
+    def forward(ctx: Any, mine: Tensor) -> Tensor:
+        total = mine.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        total = gradient.clone()
+        dist.all_reduce(total)
+        return total
 
 
 @dataclass(frozen=True)
@@ -62,7 +78,7 @@ class Processes:
         """The sum over all processes, on each; the gradient goes the same way back."""
         if self.world == 1:
             return sums
-        total: Tensor = all_reduce(sums)  # type: ignore[no-untyped-call]
+        total: Tensor = _Sum.apply(sums)
         return total
 
     def any(self, mine: bool, device: torch.device) -> bool:

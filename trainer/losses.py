@@ -141,8 +141,11 @@ def _dice_loss(right: Tensor, everything: Tensor, count: Tensor) -> Tensor:
 
 def hardest(loss: Tensor, labelled: Tensor, fraction: float) -> Tensor:
     """float (N, h, w): 1 where a pixel is among the `fraction` of its image's labelled pixels with
-    the largest loss (Shrivastava et al., "OHEM", 2016); chosen image by image, so that it does not
-    matter how a batch is divided."""
+    the largest loss (Shrivastava et al., "OHEM", 2016).
+
+    Chosen image by image, so that a batch may be divided; which of two nearly equal pixels is the
+    harder one may still be a matter of rounding.
+    """
     flat = loss.masked_fill(~labelled, -1.0).flatten(1)  # (N, h * w)
     order = flat.argsort(stable=True, dim=1, descending=True)
     keep = (labelled.flatten(1).sum(1, keepdim=True) * fraction).ceil()

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
+
 from models import Checkpoint
 from models.devices import choose_device
 from models.errors import ModelError
@@ -45,7 +47,8 @@ def predict_folder(
     spec = checkpoint.manifest.input
     batch_size = max(1, PASS_PIXELS // (spec.height * spec.width))
     class_set = checkpoint.manifest.class_set()
-    network = checkpoint.network.to(precision.device)
+    # in memory as the service has it: the arithmetic is then the same
+    network = checkpoint.network.to(precision.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     out.mkdir(parents=True, exist_ok=True)
     failed = 0
     for path in files:

@@ -89,6 +89,7 @@ def test_two_processes_make_the_run_of_one(data: Path, alone: Path, tmp_path: Pa
     assert process.returncode == 0, said
     require_the_same_run(out, alone)
 
+    assert "Warning" not in said
     # only one of them speaks and writes
     for words in (f"epoch 1/{EPOCHS}: train", f"epoch {EPOCHS}/{EPOCHS}: val", "metrics.csv"):
         assert said.count(words) == 1, said

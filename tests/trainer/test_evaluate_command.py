@@ -98,10 +98,10 @@ def test_pictures_of_an_earlier_evaluation_do_not_stay(
 ) -> None:
     worst = tmp_path / "pictures" / "worst"
     worst.mkdir(parents=True)
-    for name in ("03-old.png", "notes.txt"):
+    for name in ("03-a.png", "07-holiday.png", "notes.txt"):
         (worst / name).touch()
     succeed(*command, "--pictures", tmp_path / "pictures", "--worst", 0)
-    assert [path.name for path in worst.iterdir()] == ["notes.txt"]
+    assert sorted(path.name for path in worst.iterdir()) == ["07-holiday.png", "notes.txt"]
 
 
 @pytest.mark.parametrize("option", ["--samples", "--pictures"])

@@ -15,6 +15,7 @@ from trainer.data.audit_record import audit_record
 from trainer.data.dataset import VocFolder
 from trainer.data.duplicates import Pairs
 from trainer.data.split_audit import SplitAudit
+from trainer.errors import ConfigError
 from trainer.pictures.audit_figures import draw_class_shares, draw_image_sizes
 from trainer.pictures.contact_sheet import draw_pairs, draw_samples
 from trainer.pictures.figures import save_figure
@@ -41,6 +42,12 @@ class CheckOptions:
     pictures: Path | None = None
     samples: int = 24
     json: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.json is not None and self.json.is_dir():
+            raise ConfigError(f"--json {self.json}: is a folder, not a file")
+        if self.pictures is not None and self.pictures.is_file():
+            raise ConfigError(f"--pictures {self.pictures}: is a file, not a folder")
 
 
 def check(options: CheckOptions) -> bool:

@@ -26,7 +26,7 @@ from trainer.evaluation.scores import WorstImages
 from trainer.evaluation.summary import class_figures, summarise
 from trainer.evaluation.tta import TestTimeAugmentation
 from trainer.pictures.figures import draw_class_bars, draw_comparison, draw_confusion, save_figure
-from trainer.pictures.samples import save_comparison
+from trainer.pictures.samples import file_name, save_comparison
 from trainer.precision import Precision
 from trainer.progress import Reporter
 
@@ -80,7 +80,7 @@ class Measurement:
             self.reporter.advance(1)
             if samples is not None:
                 image = self.folder.read_image(image_id)
-                path = samples / f"{_file_name(image_id)}.png"
+                path = samples / f"{file_name(image_id)}.png"
                 save_comparison(path, image, labels, result, self.folder.class_set)
 
         return evaluate_network(
@@ -143,10 +143,6 @@ def border_of(num_classes: int, data: Path) -> str | None:
     return "ignore" if num_classes == 21 and not (data / "classes.json").exists() else None
 
 
-def _file_name(image_id: str) -> str:
-    return image_id.replace(":", "-")
-
-
 def _write_pictures(
     target: Path, evaluation: Evaluation, worst: WorstImages, folder: VocFolder
 ) -> None:
@@ -154,12 +150,14 @@ def _write_pictures(
     save_figure(target / "confusion.png", draw_confusion(evaluation.matrix, class_set))
     rows = class_figures(evaluation, class_set)
     save_figure(target / "classes.png", draw_class_bars(rows))
+    names = {file_name(score.id) for score in evaluation.scores}
     for old in (target / "worst").glob("[0-9][0-9]*-*.png"):
-        old.unlink()  # of another evaluation: they would pass for this one's
+        if old.stem.partition("-")[2] in names:
+            old.unlink()  # of another evaluation: it would pass for this one's
     for place, (score, predicted) in enumerate(worst.images, 1):
         image, labels = folder.read_pair(score.id)
         figure = draw_comparison(image, labels, predicted, class_set, score=score)
-        save_figure(target / "worst" / f"{place:02d}-{_file_name(score.id)}.png", figure)
+        save_figure(target / "worst" / f"{place:02d}-{file_name(score.id)}.png", figure)
     logger.info(
         "confusion.png, classes.png and the %d worst images are in %s", len(worst.images), target
     )

@@ -1,5 +1,6 @@
 """A folder of labelled images in the layout of Pascal VOC."""
 
+import glob
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -53,7 +54,7 @@ class VocFolder:
             raise DatasetError(f"{path}: no such split; there are: {others}") from error
         except UnicodeDecodeError as error:
             raise DatasetError(f"{path}: not UTF-8 text ({error})") from error
-        ids = [_image_id(line) for line in lines if line.strip()]
+        ids = [self._image_id(line.strip()) for line in lines if line.strip()]
         if not ids:
             raise DatasetError(f"{path}: the split is empty")
         seen: set[str] = set()
@@ -65,11 +66,23 @@ class VocFolder:
             seen.add(image_id)
         return ids
 
-    def image_path(self, image_id: str) -> Path:
+    def _image_id(self, line: str) -> str:
+        """An id may hold spaces; VOC's lists of one class have a mark of -1, 0 or 1 behind it."""
+        words = line.rsplit(maxsplit=1)
+        marked = len(words) == 2 and words[1] in ("-1", "0", "1")
+        return words[0] if marked and self._find_image(line) is None else line
+
+    def _find_image(self, image_id: str) -> Path | None:
+        folder = self.root / "JPEGImages"
         for suffix in (*IMAGE_SUFFIXES, *(suffix.upper() for suffix in IMAGE_SUFFIXES)):
-            path = self.root / "JPEGImages" / f"{image_id}{suffix}"
-            if path.exists():
+            if (path := folder / f"{image_id}{suffix}").exists():
                 return path
+        others = sorted(folder.glob(f"{glob.escape(image_id)}.*"))
+        return next((p for p in others if p.suffix.lower() in IMAGE_SUFFIXES), None)
+
+    def image_path(self, image_id: str) -> Path:
+        if (path := self._find_image(image_id)) is not None:
+            return path
         whole = self.root / "JPEGImages" / image_id
         hint = "; a split lists ids without the file's ending" if whole.is_file() else ""
         raise DatasetError(f"{whole}.*: the image is missing{hint}")
@@ -127,12 +140,6 @@ class VocFolder:
             except FileNotFoundError as error:
                 raise DatasetError(f"{path}: the mask is missing") from error
         return digest.hexdigest()
-
-
-def _image_id(line: str) -> str:
-    """An id may hold spaces; VOC's lists of one class have a mark of -1, 0 or 1 behind it."""
-    words = line.rsplit(maxsplit=1)
-    return words[0].strip() if len(words) == 2 and words[1] in ("-1", "0", "1") else line.strip()
 
 
 EvaluationSample = tuple[Tensor, Tensor, Tensor, str]

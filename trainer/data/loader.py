@@ -1,6 +1,7 @@
 """Batches of a run, prepared beside the network."""
 
 import os
+import signal
 
 import torch
 from torch.utils.data import DataLoader
@@ -40,12 +41,20 @@ class TrainingLoader:
             num_workers=workers,
             persistent_workers=workers > 0,
             pin_memory=device.type == "cuda",
+            worker_init_fn=leave_signals_to_the_run,
         )
 
     def epoch(self, number: int, *, skip: int = 0) -> DataLoader[Sample]:
         """What is left of an epoch after `skip` batches: uint8 (n, 3, h, w), uint8 (n, h, w)."""
         self._batches.begin(number, skip=skip)
         return self._loader
+
+
+def leave_signals_to_the_run(worker: int) -> None:
+    """A worker inherits the run's handlers, which only remember a signal: it would have to be
+    asked twice to end. Ctrl-C reaches it as well, while the run still wants its last batches."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def loader_processes(config: FitConfig, device: torch.device, world: int = 1) -> int:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
@@ -44,11 +45,19 @@ class TrainingSet(Dataset[Sample]):
         """(image uint8 (3, h, w), labels uint8 (h, w))."""
         with _one_thread(), torch.random.fork_rng(devices=[]):
             image, labels = self.folder.read_pair(self.ids[key.image])
-            torch.manual_seed(hash((self.seed, key.epoch, key.image)) & (2**63 - 1))
+            torch.manual_seed(mixed_seed(self.seed, key.epoch, key.image))
             pixels, mask = self.transform(image, labels)
         if not key.counts:
             mask = torch.full_like(mask, self.folder.class_set.ignore_index)
         return pixels, mask
+
+
+def mixed_seed(*parts: int) -> int:
+    """One seed of several numbers, the same in every version of Python and NumPy; negative ones
+    count modulo 2**64."""
+    entropy = [part % 2**64 for part in parts]
+    mixed: int = np.random.SeedSequence(entropy).generate_state(1, np.uint64).tolist()[0]
+    return mixed >> 1  # torch's seeds are signed
 
 
 @contextmanager
@@ -99,7 +108,7 @@ class EpochBatches(Sampler[list[Key]]):
         return -(-self.size // self.batch_size) - self.skip
 
     def __iter__(self) -> Iterator[list[Key]]:
-        generator = torch.Generator().manual_seed(hash((self.seed, self.epoch)) & (2**63 - 1))
+        generator = torch.Generator().manual_seed(mixed_seed(self.seed, self.epoch))
         order: list[int] = torch.randperm(self.size, generator=generator).tolist()
         for start in range(self.skip * self.batch_size, self.size, self.batch_size):
             batch = order[start : start + self.batch_size]

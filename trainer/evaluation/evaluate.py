@@ -13,6 +13,7 @@ from models.manifest import InputSpec, Manifest, Metrics
 from models.network import Forward
 from models.tiling import Tile, segment_tiled
 from trainer.data.dataset import EvaluationSample, EvaluationSet, VocFolder
+from trainer.data.loader import leave_signals_to_the_run
 from trainer.errors import DatasetError
 from trainer.evaluation.boundary import BoundaryCounts
 from trainer.evaluation.metrics import ConfusionMatrix
@@ -33,6 +34,7 @@ class Evaluation:
     matrix: ConfusionMatrix
     loss_sum: float = 0.0
     images: int = 0
+    images_with_loss: int = 0  # those with a labelled pixel
     boundary: BoundaryCounts | None = None
     scores: list[ImageScore] = field(default_factory=list)
 
@@ -46,17 +48,21 @@ class Evaluation:
 
     @property
     def loss(self) -> float:
-        """Mean per image; NaN without one."""
-        return self.loss_sum / self.images if self.images else float("nan")
+        """Mean over the images that have a labelled pixel; NaN without one."""
+        return self.loss_sum / self.images_with_loss if self.images_with_loss else float("nan")
 
-    def update(self, image_id: str, labels: Tensor, predicted: Tensor, loss: float) -> ImageScore:
-        """Adds one image; both uint8 (H, W) on the CPU."""
+    def update(
+        self, image_id: str, labels: Tensor, predicted: Tensor, loss: float | None
+    ) -> ImageScore:
+        """Adds one image, both uint8 (H, W) on the CPU; its loss is None without a label."""
         alone = ConfusionMatrix(self.matrix.num_classes, ignore_index=self.matrix.ignore_index)
         alone.update(labels, predicted)
         self.matrix.merge(alone)
         if self.boundary is not None:
             self.boundary.update(labels, predicted)
-        self.loss_sum += loss
+        if loss is not None:
+            self.loss_sum += loss
+            self.images_with_loss += 1
         self.images += 1
         self.scores.append(ImageScore.of(image_id, alone))
         return self.scores[-1]
@@ -70,6 +76,7 @@ class Evaluation:
             matrix=self.matrix + other.matrix,
             loss_sum=self.loss_sum + other.loss_sum,
             images=self.images + other.images,
+            images_with_loss=self.images_with_loss + other.images_with_loss,
             boundary=bands,
             scores=self.scores + other.scores,
         )
@@ -120,6 +127,7 @@ def evaluate_network(
         batch_size=batch_size,
         num_workers=workers,
         collate_fn=list,  # sizes differ
+        worker_init_fn=leave_signals_to_the_run,
     )
     network.eval()
     forward = network if tta is None else tta.around(network)
@@ -143,8 +151,9 @@ def segment_samples(
     precision: Precision,
     *,
     ignore_index: int,
-) -> Iterator[tuple[Segmentation, float]]:
-    """Each sample's answer at its labels' own size, and its loss at the network's input size.
+) -> Iterator[tuple[Segmentation, float | None]]:
+    """Each sample's answer at its labels' own size, and its loss at the network's input size, None
+    where no pixel is labelled.
 
     The only place that knows how the input mode makes network inputs of an image.
     """
@@ -157,9 +166,11 @@ def segment_samples(
         logits = forward(network_input(pixels, spec, precision.device))  # (N, K, h, w)
     for index, (_, small_labels, labels, _) in enumerate(samples):
         target = small_labels.to(precision.device).long()
-        loss = cross_entropy(logits[index : index + 1], target[None], ignore_index)
+        loss = None
+        if (target != ignore_index).any():
+            loss = float(cross_entropy(logits[index : index + 1], target[None], ignore_index))
         height, width = labels.shape
-        yield segment_logits(logits[index], height, width), float(loss)
+        yield segment_logits(logits[index], height, width), loss
 
 
 def _segment_tiles(
@@ -169,7 +180,7 @@ def _segment_tiles(
     precision: Precision,
     ignore_index: int,
     batch_size: int,
-) -> tuple[Segmentation, float]:
+) -> tuple[Segmentation, float | None]:
     """One image by its tiles; the loss is over the labelled pixels of every tile."""
     pixels, labels = sample[0], sample[2]
     losses, counts = [], []
@@ -187,7 +198,7 @@ def _segment_tiles(
         answer = segment_tiled(
             pixels, spec, forward, batch_size=batch_size, device=precision.device, on_tiles=measure
         )
-    return answer, sum(losses) / max(sum(counts), 1)
+    return answer, sum(losses) / sum(counts) if any(counts) else None
 
 
 def require_same_classes(manifest: Manifest, folder: VocFolder, *, name: str) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 from models.manifest import InputSpec
 from trainer.data.dataset import VocFolder
 from trainer.export.agreement import Item
-from trainer.export.inference import network_inputs
+from trainer.export.inference import input_count, network_inputs
 from trainer.progress import Reporter
 
 NOISE_IMAGES = 8
@@ -49,6 +49,11 @@ class CalibrationInputs(Iterable[Tensor]):
         self.ids = ids
         self.spec = spec
         self.reporter = reporter
+
+    def __len__(self) -> int:
+        """From the images' headers: quantisation wants to know how many inputs to take."""
+        sizes = (self.folder.image_size(image_id) for image_id in self.ids)
+        return sum(input_count(height, width, self.spec) for height, width in sizes)
 
     def __iter__(self) -> Iterator[Tensor]:
         self.reporter.begin("calibrating", total=len(self.ids))

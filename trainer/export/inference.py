@@ -14,15 +14,26 @@ from models.tiling import Grid, crop
 CPU = torch.device("cpu")
 
 
+TILES_PER_IMAGE = 4  # of one image in calibration: it is to see many images, not many tiles of one
+
+
 def network_inputs(image: Tensor, spec: InputSpec) -> Iterator[Tensor]:
-    """uint8 (C, H, W) -> what the network is given of it, float32 (1, C, h, w) each."""
+    """uint8 (C, H, W) -> what calibration is given of it, float32 (1, C, h, w) each: the whole, or
+    a few tiles spread over it."""
     if spec.mode == "tile":
         _, height, width = image.shape
-        for tile in Grid.over(height, width, spec):
+        tiles = list(Grid.over(height, width, spec))
+        for index in range(input_count(height, width, spec)):
+            tile = tiles[index * len(tiles) // input_count(height, width, spec)]
             yield network_input(crop(image, tile)[None], spec, CPU)
     else:
         small = resize_pixels(image, spec.height, spec.width)
         yield network_input(small[None], spec, CPU)
+
+
+def input_count(height: int, width: int, spec: InputSpec) -> int:
+    """How many inputs `network_inputs` makes of an image of this size."""
+    return min(TILES_PER_IMAGE, len(Grid.over(height, width, spec))) if spec.mode == "tile" else 1
 
 
 def chosen_labels(forward: Forward, image: Tensor, spec: InputSpec) -> Tensor:

@@ -1,6 +1,8 @@
 """Giving exported files their names only once they are known to be good."""
 
+import glob
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +17,8 @@ def workshop(out: Path) -> Iterator[Path]:
     with whatever is left in it."""
     out.parent.mkdir(parents=True, exist_ok=True)
     prefix, suffix = f".{out.name}.", ".tmp"
+    for leftover in out.parent.glob(f"{glob.escape(prefix)}*{suffix}"):
+        shutil.rmtree(leftover, ignore_errors=True)  # of an export that was killed
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=prefix, suffix=suffix) as folder:
         yield Path(folder) / out.name
 

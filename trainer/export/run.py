@@ -111,9 +111,9 @@ def _write(
         return None
     ids = calibration_ids(images.folder, images.calibration_split, images.calibration_images)
     inputs = CalibrationInputs(images.folder, ids, checkpoint.manifest.input, reporter)
-    write_int8(checkpoint, path, inputs, len(ids))
+    write_int8(checkpoint, path, inputs, len(inputs))
     dataset, split = images.folder.root.resolve().name, images.calibration_split
-    return {"dataset": dataset, "split": split, "images": len(ids)}
+    return {"dataset": dataset, "split": split, "images": len(ids), "inputs": len(inputs)}
 
 
 def _compare(

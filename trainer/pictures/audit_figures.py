@@ -47,6 +47,8 @@ def _largest(splits: list[SplitAudit], count: int) -> list[int]:
     for split in splits:
         total += split.shares
     largest = np.argsort(-total, kind="stable")[:MAX_CLASSES_SHOWN]
+    if count > MAX_CLASSES_SHOWN:
+        largest = largest[total[largest] > 0]  # rows of nothing would crowd out what there is
     return sorted(largest.tolist())
 
 

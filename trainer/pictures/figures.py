@@ -22,6 +22,7 @@ from trainer.evaluation.metrics import ConfusionMatrix
 from trainer.evaluation.scores import ImageScore
 from trainer.evaluation.summary import ClassFigures
 
+MAX_NAMED_ABSENT = 24
 MAX_NUMBERED = 15  # classes up to which a cell of the confusion matrix has room for its number
 ABSENT_COLOR = "#d9d9d9"
 IOU_COLOR, DICE_COLOR = "#1f77b4", "#aec7e8"
@@ -193,6 +194,8 @@ def _absent_note(names: list[str], *, width: int) -> str:
     """In lines of at most `width` letters; empty when no class is absent."""
     if not names:
         return ""
+    if len(names) > MAX_NAMED_ABSENT:
+        names = [*names[:MAX_NAMED_ABSENT], f"and {len(names) - MAX_NAMED_ABSENT} more"]
     text = _plain(f"neither labelled nor predicted: {', '.join(names)}")
     return "\n".join(textwrap.wrap(text, width))
 

@@ -12,6 +12,11 @@ GAP = 4  # white pixels between the panels
 MAX_PANEL = 512  # longer sides are scaled down: these are for looking at
 
 
+def file_name(image_id: str) -> str:
+    """An id as part of a file's name, which must not hold ':'; different ids stay different."""
+    return image_id.replace("%", "%25").replace(":", "%3A")
+
+
 def indexed_image(labels: Tensor, class_set: ClassSet) -> Image.Image:
     """uint8 (H, W) class ids -> an indexed picture in the class colours."""
     image = Image.fromarray(labels.numpy())

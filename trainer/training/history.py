@@ -18,7 +18,8 @@ class EpochRecord:
     """One line of metrics.csv.
 
     `train_loss` is what was minimised; `train_cross_entropy` and `val_loss` are both the plain
-    cross entropy of a labelled pixel at the network's input size, to be held side by side.
+    cross entropy of a labelled pixel at the network's input size, the mean of batches and of
+    images, to be held side by side.
     Accuracy is the share of labelled pixels that are right; the validation's accuracy and mean IoU
     are at the labels' own resolution. None where the epoch was not validated.
     """
@@ -98,4 +99,6 @@ def draw_curves(history: list[EpochRecord]) -> Figure:
         axes.grid(alpha=0.3)
         axes.legend()
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if len(epochs) == 1:
+            axes.set_xlim(epochs[0] - 1, epochs[0] + 1)
     return figure

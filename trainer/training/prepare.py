@@ -2,11 +2,13 @@
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from models import build, load_checkpoint
+from models.devices import use_bf16
 from models.manifest import InputSpec, Manifest
 from models.network import SegmentationNetwork
 from models.weights import require_fit
@@ -25,6 +27,20 @@ from trainer.training.pretrained import load_encoder_weights
 from trainer.training.run_folder import RunFolder
 
 logger = logging.getLogger(__name__)
+
+
+def settle(config: FitConfig, saved: FitConfig | None, device: torch.device) -> FitConfig:
+    """The configuration with nothing left open: a resumed run computes as it began, wherever it is
+    resumed, and still says which weights it began with."""
+    if saved is None:
+        bf16 = use_bf16(device, config.precision)
+        return replace(config, precision="bfloat16" if bf16 else "float32")
+    return replace(
+        config,
+        precision=saved.precision,
+        init=saved.init,
+        encoder_weights=saved.encoder_weights,
+    )
 
 
 def check_dataset(

@@ -1,6 +1,7 @@
 """Wires one training run: data, network, optimizer, loop, and the folder that keeps it all."""
 
 import copy
+import json
 import logging
 import time
 from collections.abc import Mapping
@@ -10,9 +11,9 @@ import torch
 from torch import Tensor
 
 from models.checkpoint import stored_state
-from models.devices import use_bf16
 from models.manifest import Manifest, Metrics
 from trainer.config import FitConfig
+from trainer.data.audit_cache import state_of
 from trainer.data.class_weights import median_frequency_weights
 from trainer.data.dataset import VocFolder
 from trainer.data.loader import TrainingLoader, loader_processes
@@ -31,6 +32,7 @@ from trainer.training.prepare import (
     check_dataset,
     input_spec,
     load_starting_weights,
+    settle,
 )
 from trainer.training.provenance import command_line, describe_checkpoint, now
 from trainer.training.run_folder import RunFolder, saved_config
@@ -62,21 +64,24 @@ class Run:
         self.folder = VocFolder.open(config.data, border=config.border)
         self.train_ids = self.folder.split(config.train_split)[: config.limit]
         self.val_ids = self.folder.split(config.val_split)[: config.limit]
-        self.precision = Precision(device, use_bf16(device, config.precision))
         if config.tensorboard:
             require_tensorboard()
+        state = self._saved_state() if config.resume else None
+        saved = None if state is None else saved_config(state)
+        self.config = config = settle(config, saved, device)
+        self.precision = Precision(device, bf16=config.precision == "bfloat16")
         self.network = build_network(config, len(self.folder.class_set), processes, device)
         self.spec = input_spec(config, self.network)
         self.loader = TrainingLoader(
             config, self.folder, self.train_ids, device=device, processes=processes
         )
         self.progress = Progress(started=now(), command=command_line())
-        state = self._saved_state() if config.resume else None
         if not config.resume and processes.first:
             self.kept.require_unused()
         reporter.begin("checking the dataset", total=len(self.train_ids) + len(self.val_ids))
         audit = check_dataset(config, self.folder, self.kept, processes, self._on_checked_image)
         self.fingerprint = self.folder.fingerprint(self.train_ids)
+        self.data_state = self._data_state()
         balanced = config.recipe.class_weights == "median_frequency"
         self.learner = build_learner(
             config,
@@ -132,15 +137,20 @@ class Run:
     def _saved_state(self) -> dict[str, Any]:
         """The state to go on from; refused before anything is written when it is another run's."""
         state = load_state(self.kept.state_path)
-        differences = self.config.differences(saved_config(state))
+        differences = self.config.differences(json.loads(state["config"]))
         if differences:
             raise ConfigError("--resume: the run was started otherwise: " + "; ".join(differences))
-        if state["fingerprint"] != self.folder.fingerprint(self.train_ids):
+        if state["fingerprint"] != self._data_state():
             raise ConfigError(
-                f"--resume: --data {self.config.data} is not what the run was started on: the ids, "
-                f"classes or masks of {self.config.train_split} were changed"
+                f"--resume: --data {self.config.data} is not what the run was started on: ids, "
+                f"classes, masks or images of {self.config.train_split} or "
+                f"{self.config.val_split} were changed"
             )
         return state
+
+    def _data_state(self) -> str:
+        splits = {self.config.train_split: self.train_ids, self.config.val_split: self.val_ids}
+        return state_of(self.folder, splits)
 
     def _restore(self, state: dict[str, Any]) -> None:
         self.progress = restore(state, self.network, self.learner.averaged, self.learner.optimizer)
@@ -310,5 +320,5 @@ class Run:
                 self.learner.optimizer,
                 self.progress,
                 self.config.to_json(),
-                self.fingerprint,
+                self.data_state,
             )

@@ -1,6 +1,5 @@
 """The folder that keeps a run: configuration, state, checkpoints, history, samples."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,12 +7,12 @@ from pathlib import Path
 from torch import Tensor
 
 from models import save_checkpoint
-from models.atomic import write_bytes
+from models.atomic import remove_leftovers, write_bytes
 from models.manifest import Manifest
 from trainer.config import FitConfig
 from trainer.data.dataset import VocFolder
 from trainer.errors import ConfigError
-from trainer.pictures.samples import save_comparison
+from trainer.pictures.samples import file_name, save_comparison
 from trainer.training.history import EpochRecord, write_history
 from trainer.training.tensorboard import write_scalars
 
@@ -51,6 +50,8 @@ class RunFolder:
         return self.path / "report.html"
 
     def require_unused(self) -> None:
+        if self.path.exists() and not self.path.is_dir():
+            raise ConfigError(f"--out {self.path}: is a file, not a folder")
         if self.state_path.exists():
             raise ConfigError(
                 f"--out {self.path}: already holds a run; continue it with --resume, or choose "
@@ -60,6 +61,8 @@ class RunFolder:
     def write_config(self, config: FitConfig) -> None:
         if self.writes:
             self.path.mkdir(parents=True, exist_ok=True)
+            for folder in (self.path, self.path / "checkpoints"):
+                remove_leftovers(folder)
             write_bytes(self.path / "config.json", config.to_json().encode())
 
     def save_checkpoints(
@@ -83,7 +86,7 @@ class RunFolder:
             return
         target = self.path / "samples" / f"epoch-{epoch:03d}"
         for picture in pictures:
-            path = target / f"{picture.image_id.replace(':', '-')}.png"
+            path = target / f"{file_name(picture.image_id)}.png"
             image = folder.read_image(picture.image_id)
             save_comparison(path, image, picture.labels, picture.result, folder.class_set)
 
@@ -93,7 +96,6 @@ class RunFolder:
         return sorted(epochs[-1].glob("*.png"))[:limit] if epochs else []
 
 
-def saved_config(state: Mapping[str, object]) -> dict[str, object]:
+def saved_config(state: Mapping[str, object]) -> FitConfig:
     """The configuration inside a loaded `state.pt`."""
-    content: dict[str, object] = json.loads(str(state["config"]))
-    return content
+    return FitConfig.from_json(str(state["config"]))

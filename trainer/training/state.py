@@ -37,7 +37,7 @@ def save_state(
     optimizer: Optimizer,
     progress: Progress,
     config: str,
-    fingerprint: str = "",
+    fingerprint: str,
 ) -> None:
     """Atomic: a kill during the save leaves the state saved before."""
     state = {

@@ -254,3 +254,19 @@ def test_evaluation_keeps_the_labels_at_their_own_size(root: Path) -> None:
     assert small.shape == (32, 48)
     assert torch.equal(labels, torch.from_numpy(quarters(20, 24)))
     assert name == "f"
+
+
+def test_an_id_may_end_in_what_looks_like_a_mark(tmp_path: Path) -> None:
+    """VOC's lists of one class write 1, 0 or -1 behind an id."""
+    root = three_class_dataset(tmp_path / "data", count=3)
+    write_image(root, "scan 1", noise(20, 24))
+    write_mask(root, "scan 1", quarters(20, 24))
+    write_split(root, "train", ["scan 1", "a  1", "b -1"])
+    assert VocFolder.open(root).split("train") == ["scan 1", "a", "b"]
+
+
+def test_a_suffix_in_any_case_is_found(tmp_path: Path) -> None:
+    root = three_class_dataset(tmp_path / "data", count=3)
+    path = next((root / "JPEGImages").glob("a.*"))
+    path.rename(path.with_suffix(".Png"))
+    assert VocFolder.open(root).image_path("a").name == "a.Png"

@@ -1,6 +1,7 @@
 """Batches of one epoch."""
 
 import os
+import signal
 from multiprocessing import active_children
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import torch
 from tests.trainer.datasets import three_class_dataset
 from trainer.config import FitConfig
 from trainer.data.dataset import VocFolder
-from trainer.data.loader import TrainingLoader, loader_processes
+from trainer.data.loader import TrainingLoader, leave_signals_to_the_run, loader_processes
 from trainer.distributed import Processes
 from trainer.recipe import RECIPES
 
@@ -112,3 +113,12 @@ def test_the_same_worker_processes_make_every_epoch(folder: VocFolder) -> None:
         seen.append({process.pid for process in set(active_children()) - before})
     assert len(seen[0]) == 1
     assert seen == [seen[0]] * 3
+
+
+def test_workers_end_at_the_first_request_and_leave_ctrl_c_to_the_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    handlers: dict[int, object] = {}
+    monkeypatch.setattr(signal, "signal", handlers.__setitem__)
+    leave_signals_to_the_run(0)
+    assert handlers == {signal.SIGTERM: signal.SIG_DFL, signal.SIGINT: signal.SIG_IGN}

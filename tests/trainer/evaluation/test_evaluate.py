@@ -227,7 +227,7 @@ def test_another_number_of_classes_points_at_the_border(folder: VocFolder) -> No
     message = str(caught.value)
     assert message.startswith("x.pth: the checkpoint has 21 classes, the dataset ")
     assert " 22 " in message
-    assert "--border class gives 22 and --border ignore 21" in message
+    assert "--border class gives 22, --border ignore 21" in message
 
 
 def test_other_names_are_told_apart_one_by_one(folder: VocFolder) -> None:
@@ -244,3 +244,12 @@ def test_class_names_become_ids_in_the_order_given(folder: VocFolder) -> None:
 def test_an_unknown_class_name_lists_the_classes(names: str, folder: VocFolder) -> None:
     with pytest.raises(DatasetError, match="is not one of ground, red, green"):
         class_ids(folder, names)
+
+
+def test_an_image_without_a_label_has_no_part_in_the_loss(folder: VocFolder) -> None:
+    network = undecided_network(num_classes=3)
+    alone = evaluate_network(network, folder, ["a"], SPEC, EXACT)
+    write_mask(folder.root, "b", np.full((50, 30), 255, dtype=np.uint8))
+    both = evaluate_network(network, folder, ["a", "b"], SPEC, EXACT, batch_size=1)
+    assert both.images == 2
+    assert both.loss == pytest.approx(alone.loss)

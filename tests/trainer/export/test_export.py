@@ -10,15 +10,20 @@ from typing import Any
 
 import pytest
 import torch
+from rich.console import Console
 from torch import Tensor
 
 from models import load_checkpoint, save_checkpoint
 from models.classes import voc_classes
-from models.manifest import Manifest, manifest_classes
+from models.manifest import InputSpec, Manifest, manifest_classes
 from models.network import Forward
 from tests.networks import manifest_for, random_images, small_network
 from tests.trainer.command_line import refusal, succeed
+from tests.trainer.datasets import three_class_dataset
+from trainer.data.dataset import VocFolder
 from trainer.export import formats
+from trainer.export.images import CalibrationInputs
+from trainer.progress import Reporter
 
 ROOT = Path(__file__).parents[3]
 NEEDS = {
@@ -184,3 +189,16 @@ def test_the_trainer_does_not_import_the_optional_packages() -> None:
         "sys.exit(bool({'onnx', 'onnxscript', 'onnxruntime', 'openvino', 'nncf'} & {*sys.modules}))"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+def test_tiles_are_calibrated_on_every_image(tmp_path: Path) -> None:
+    """A few tiles of each, not all tiles of the first."""
+    folder = VocFolder.open(three_class_dataset(tmp_path / "data", count=4, height=70, width=90))
+    ids = folder.split("train")
+    spec = InputSpec(mode="tile", height=32, width=32, mean=(0.5,) * 3, std=(0.25,) * 3, stride=16)
+    with Reporter(Console(quiet=True)) as reporter:
+        inputs = CalibrationInputs(folder, ids, spec, reporter)
+        made = list(inputs)
+    assert len(made) == len(inputs) == 4 * len(ids)
+    assert {tuple(each.shape) for each in made} == {(1, 3, 32, 32)}
+    assert len({each.numpy().tobytes() for each in made}) == len(made)

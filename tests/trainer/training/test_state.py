@@ -49,7 +49,7 @@ def trained(*, seed: int, steps: int) -> tuple[nn.Module, AveragedModel, Adam]:
 def test_everything_comes_back(tmp_path: Path) -> None:
     network, averaged, optimizer = trained(seed=0, steps=3)
     path = tmp_path / "state.pt"
-    save_state(path, network, averaged, optimizer, PROGRESS, '{"a": 1}')
+    save_state(path, network, averaged, optimizer, PROGRESS, '{"a": 1}', "data")
     expected_draw = torch.rand(5)
 
     other, its_average, its_optimizer = trained(seed=1, steps=1)
@@ -76,21 +76,21 @@ def test_a_failed_save_leaves_the_state_saved_before(
 ) -> None:
     network, averaged, optimizer = trained(seed=0, steps=1)
     path = tmp_path / "state.pt"
-    save_state(path, network, averaged, optimizer, PROGRESS, "first")
+    save_state(path, network, averaged, optimizer, PROGRESS, "first", "data")
 
     def full_disk(*_: object) -> None:
         raise OSError("no space left on device")
 
     monkeypatch.setattr(torch, "save", full_disk)
     with pytest.raises(OSError, match="no space"):
-        save_state(path, network, averaged, optimizer, PROGRESS, "second")
+        save_state(path, network, averaged, optimizer, PROGRESS, "second", "data")
     assert load_state(path)["config"] == "first"
     assert [entry.name for entry in tmp_path.iterdir()] == ["state.pt"]
 
 
 def test_a_run_without_an_average_comes_back_without(tmp_path: Path) -> None:
     network, _, optimizer = trained(seed=0, steps=1)
-    save_state(tmp_path / "state.pt", network, None, optimizer, PROGRESS, "{}")
+    save_state(tmp_path / "state.pt", network, None, optimizer, PROGRESS, "{}", "data")
     other, _, its_optimizer = trained(seed=1, steps=1)
     restore(load_state(tmp_path / "state.pt"), other, None, its_optimizer)
     ours, theirs = network.state_dict(), other.state_dict()
@@ -125,7 +125,7 @@ def test_code_in_the_file_is_not_run(tmp_path: Path) -> None:
 def test_a_damaged_state_is_refused_in_one_line(kept: int, tmp_path: Path) -> None:
     network, averaged, optimizer = trained(seed=0, steps=1)
     path = tmp_path / "state.pt"
-    save_state(path, network, averaged, optimizer, PROGRESS, "{}")
+    save_state(path, network, averaged, optimizer, PROGRESS, "{}", "data")
     path.write_bytes(path.read_bytes()[:kept])
     with pytest.raises(ConfigError, match=r"--resume: .*state\.pt") as caught:
         load_state(path)
