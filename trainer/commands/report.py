@@ -8,14 +8,14 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from models import load_checkpoint
+from models import Checkpoint, load_checkpoint
 from models.devices import choose_device
 from trainer.config import FitConfig
 from trainer.data.audit import audit_for_training
 from trainer.data.dataset import VocFolder
 from trainer.data.loader import loader_processes
 from trainer.errors import ConfigError
-from trainer.evaluation.evaluate import evaluate_network, require_same_classes
+from trainer.evaluation.evaluate import Evaluation, evaluate_network, require_same_classes
 from trainer.evaluation.scores import WorstImages
 from trainer.precision import Precision
 from trainer.progress import Reporter
@@ -54,25 +54,8 @@ def report_run(
     audit = audit_for_training(
         folder, config.train_split, config.val_split, limit=config.limit, cache=run.audit_path
     )
-    ids = folder.split(config.val_split)[: config.limit]
-    reporter.begin("measuring the best checkpoint", total=len(ids))
     worst_images = WorstImages(worst)
-
-    def advance(*_: object) -> None:
-        reporter.advance(1)
-        on_image()
-
-    evaluation = evaluate_network(
-        best.network.to(device, memory_format=torch.channels_last),  # type: ignore[call-overload]
-        folder,
-        ids,
-        best.manifest.input,
-        Precision(device),
-        workers=loader_processes(config, device),
-        on_image=advance,
-        boundary=True,
-        worst=worst_images,
-    )
+    evaluation = _measure(config, folder, best, reporter, device, worst_images, on_image)
     path = write_report(
         RunSummary(
             run=run,
@@ -86,6 +69,35 @@ def report_run(
         )
     )
     logger.info("%s shows the run", path)
+
+
+def _measure(
+    config: FitConfig,
+    folder: VocFolder,
+    best: Checkpoint,
+    reporter: Reporter,
+    device: torch.device,
+    worst: WorstImages,
+    on_image: Callable[[], None],
+) -> Evaluation:
+    ids = folder.split(config.val_split)[: config.limit]
+    reporter.begin("measuring the best checkpoint", total=len(ids))
+
+    def advance(*_: object) -> None:
+        reporter.advance(1)
+        on_image()
+
+    return evaluate_network(
+        best.network.to(device, memory_format=torch.channels_last),  # type: ignore[call-overload]
+        folder,
+        ids,
+        best.manifest.input,
+        Precision(device),
+        workers=loader_processes(config, device),
+        on_image=advance,
+        boundary=True,
+        worst=worst,
+    )
 
 
 def _configuration(run: Path) -> FitConfig:
