@@ -104,7 +104,7 @@ def test_the_record_says_what_was_exported_and_how_well_it_agrees(
     assert [size[0] for size in record["agreement"]["sizes_tried"]] == [2, 2, 1]
     assert record["agreement"]["mean_iou_checkpoint"] is not None
     assert {entry["file"] for entry in record["files"]} >= {out.name}
-    expected = {"dataset": "voc", "split": "train", "images": 6} if loose else None
+    expected = {"dataset": "voc", "split": "train", "images": 6, "inputs": 6} if loose else None
     assert record["calibration"] == expected
     # the manifest of the checkpoint beside it is still the checkpoint's
     assert load_checkpoint(checkpoint).manifest == manifest
