@@ -3,10 +3,11 @@
 import torch
 from torch import Tensor
 
-from models.geometry import Segmentation, network_input, resize_pixels, segment_logits
+from models.geometry import network_input, resize_pixels
 from models.manifest import InputSpec
 from models.network import Forward
 from models.tiling import segment_tiled
+from models.upsample import Segmentation, segment_logits
 
 
 @torch.inference_mode()

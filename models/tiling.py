@@ -11,15 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.geometry import (
-    PADDING_COLOR,
-    Segmentation,
-    class_sums,
-    network_input,
-    segment_logits,
-)
+from models.geometry import PADDING_COLOR, network_input
 from models.manifest import InputSpec
 from models.network import Forward
+from models.upsample import Segmentation, class_sums, segment_probabilities, winners
 
 
 @dataclass(frozen=True)
@@ -151,19 +146,18 @@ class Blend:
         sums = torch.zeros(num_classes, *band, device=device)
         self._sums = sums.transpose(1, 2) if grid.turned else sums  # (K, along, across)
 
-    def add(self, logits: Tensor) -> None:
-        """Logits (K, h, w) of the next tile."""
+    def add(self, probability: Tensor) -> None:
+        """(K, h, w) of the next tile."""
         along, across = self._grid.along, self._grid.across
         band, place = divmod(self._added, across.count)
         if place == 0 and band > 0:
             self._settle(along.start(band - 1), along.start(band))
-        probability = logits.float().softmax(0)
         if self._grid.turned:
             probability = probability.transpose(1, 2)  # (K, along, across)
         weights = along.weights(band)[:, None] * across.weights(place)  # (along, across)
         left = across.start(place)
         self._sums[:, :, left : left + across.span].addcmul_(
-            probability[:, : along.span, : across.span], weights.to(logits.device)
+            probability[:, : along.span, : across.span], weights.to(probability.device)
         )
         self._added += 1
 
@@ -177,7 +171,7 @@ class Blend:
         """Chooses the classes of the band's first lines, `begin` to `end` of the image, and moves
         the others up."""
         done = end - begin
-        probability, index = self._sums[:, :done].max(0)  # (done, across)
+        probability, index = winners(self._sums[:, :done])  # (done, across)
         labels = self._labels.T if self._grid.turned else self._labels
         labels[begin:end] = index
         counts, sums = class_sums(index, probability, len(self._pixels))
@@ -218,11 +212,12 @@ def segment_tiled(
         logits = forward(network_input(crops, spec, device))  # (N, K, h, w)
         if on_tiles is not None:
             on_tiles(batch, logits)
+        probabilities = logits.float().softmax(1)
         if len(grid) == 1:
-            return segment_logits(logits[0, :, :height, :width], height, width)
+            return segment_probabilities(probabilities[0, :, :height, :width], height, width)
         blend = blend or Blend(grid, logits.shape[1], logits.device)
-        for tile_logits in logits:
-            blend.add(tile_logits)
+        for probability in probabilities:
+            blend.add(probability)
     assert blend is not None  # a grid has at least one tile
     return blend.finish()
 

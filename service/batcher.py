@@ -12,7 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
-from models.geometry import Segmentation
+from models.upsample import Segmentation
 from service.engine import Unit
 from service.errors import EngineFailedError, OverloadedError
 

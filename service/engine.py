@@ -8,8 +8,9 @@ from torch import Tensor
 
 from models import Checkpoint
 from models.devices import choose_device, use_bf16
-from models.geometry import Segmentation, network_input, segment_logits
+from models.geometry import network_input
 from models.tiling import segment_tiled
+from models.upsample import Segmentation, segment_logits
 
 logger = logging.getLogger(__name__)
 

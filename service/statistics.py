@@ -1,7 +1,7 @@
 """What was seen, class by class."""
 
 from models.classes import ClassSet
-from models.geometry import Segmentation
+from models.upsample import Segmentation
 from service.schemas import ClassStatistics
 
 

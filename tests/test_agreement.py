@@ -18,8 +18,9 @@ from torchmetrics.classification import (
 
 from models import load_checkpoint, save_checkpoint
 from models.classes import voc_classes
-from models.geometry import normalise, resize_pixels, segment_logits
+from models.geometry import normalise, resize_pixels
 from models.manifest import Manifest, manifest_classes
+from models.upsample import segment_logits
 from service.app import create_app
 from tests.networks import manifest_for
 from tests.service.clients import client_for, settings_for

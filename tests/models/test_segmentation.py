@@ -3,10 +3,11 @@
 import pytest
 import torch
 
-from models.geometry import normalise, resize_pixels, segment_logits
+from models.geometry import normalise, resize_pixels
 from models.manifest import InputSpec
 from models.segmentation import segment_image
 from models.tiling import segment_tiled
+from models.upsample import segment_logits
 from tests.networks import manifest_for, small_network
 
 CPU = torch.device("cpu")

@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from models.geometry import PADDING_COLOR, Segmentation, normalise, segment_logits
+from models.geometry import PADDING_COLOR, normalise
 from models.manifest import InputSpec
 from models.tiling import Axis, Grid, Tile, crop, segment_tiled
+from models.upsample import Segmentation, segment_logits
 from tests.networks import random_images, small_network
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import pytest
 import torch
 
-from models.geometry import Segmentation
+from models.upsample import Segmentation
 from service.batcher import Answer, Batcher
 from service.engine import Unit
 from service.errors import EngineFailedError, OverloadedError

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from models import Checkpoint, ModelError, list_architectures
-from models.geometry import Segmentation
+from models.upsample import Segmentation
 from service.engine import Engine, Unit
 from tests.networks import manifest_for, small_network
 from tests.service.clients import ROOT
@@ -140,7 +140,7 @@ class TestSetup:
 
 PEAK_GROWTH = """
 import resource, torch
-from models.geometry import segment_logits
+from models.upsample import segment_logits
 torch.set_num_threads(1)
 logits = torch.randn(22, 32, 32)
 segment_logits(logits, 64, 64)  # loads what is loaded once

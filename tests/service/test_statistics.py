@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from models.geometry import Segmentation, segment_logits
+from models.upsample import Segmentation, segment_logits
 from service.statistics import class_statistics
 from tests.service.colours import CLASSES
 

@@ -8,9 +8,10 @@ import torch
 from PIL import Image
 
 from models import Checkpoint
-from models.geometry import normalise, resize_pixels, segment_logits
+from models.geometry import normalise, resize_pixels
 from models.pixels import open_image, rgb_pixels
 from models.segmentation import segment_image
+from models.upsample import segment_logits
 from tests.networks import manifest_for
 from tests.trainer.datasets import noise
 from tests.trainer.undecided import undecided_network

@@ -8,10 +8,11 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from models.classes import ClassSet, generic_classes
-from models.geometry import Segmentation, network_input, segment_logits
+from models.geometry import network_input
 from models.manifest import InputSpec, Manifest, Metrics
 from models.network import Forward
 from models.tiling import Tile, segment_tiled
+from models.upsample import Segmentation, segment_logits
 from trainer.data.dataset import EvaluationSample, EvaluationSet, VocFolder
 from trainer.data.loader import leave_signals_to_the_run
 from trainer.errors import DatasetError

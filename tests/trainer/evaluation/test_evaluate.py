@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from models.classes import ClassSet, voc_classes
-from models.geometry import normalise, resize_pixels, segment_logits
+from models.geometry import normalise, resize_pixels
 from models.manifest import InputSpec, Manifest, Metrics
+from models.upsample import segment_logits
 from tests.networks import manifest_for, small_network
 from tests.trainer.datasets import (
     THREE_CLASSES,

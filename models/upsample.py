@@ -1,0 +1,162 @@
+"""Class probabilities at a network's resolution to a label for every pixel of the image.
+
+The class of a pixel is chosen among probabilities interpolated to that pixel, never at low
+resolution; but interpolation is a weighted mean, so where the same class leads at all four corners
+around a pixel it leads at the pixel too. Only the pixels between corners that disagree, a few in a
+hundred on photographs, are computed class by class.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+MIXED = 255  # no class has this id
+MAX_ELEMENTS = 1 << 19  # probabilities interpolated at a time
+MAX_PIXELS = 1 << 22  # labels searched at a time for pixels between classes
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """One image's answer: `labels` uint8 (H, W); `pixels` int64 (K,), how often each class was
+    chosen; `confidence` float64 (K,), the sum of its probability over those pixels."""
+
+    labels: Tensor
+    pixels: Tensor
+    confidence: Tensor
+
+
+def segment_logits(logits: Tensor, height: int, width: int) -> Segmentation:
+    """Logits (K, h, w) -> the answer for an image of height x width, by way of their softmax."""
+    return segment_probabilities(logits.float().softmax(0), height, width)
+
+
+def segment_probabilities(probabilities: Tensor, height: int, width: int) -> Segmentation:
+    """Probabilities (K, h, w) are interpolated to height x width (bilinear, pixel centres aligned,
+    as `F.interpolate(align_corners=False)`), then the class is chosen.
+
+    Beside the answer takes memory for a bounded number of pixels: the probabilities of a
+    100-megapixel image would be gigabytes.
+    """
+    probabilities = probabilities.contiguous()  # one class after the other
+    best, labels = winners(probabilities)
+    if labels.shape == (height, width):
+        return Segmentation(labels, *class_sums(labels, best, len(probabilities)))
+    rows = _Samples.between(labels.shape[0], height, labels.device)
+    columns = _Samples.between(labels.shape[1], width, labels.device)
+    settled = _corners_agree(labels)  # (h, w)
+    pixels, confidence = _settled_sums(labels, best, settled, rows, columns, len(probabilities))
+    full = _spread(labels.masked_fill(~settled, MIXED), rows, columns)  # (H, W)
+    flat, flat_probabilities = full.view(-1), probabilities.flatten(1)  # (H W,), (K, h w)
+    for begin in range(0, len(flat), MAX_PIXELS):
+        mixed = (flat[begin : begin + MAX_PIXELS] == MIXED).nonzero()[:, 0] + begin
+        for part in torch.split(mixed, max(1, MAX_ELEMENTS // len(probabilities))):
+            between = _interpolated(flat_probabilities, part, rows, columns)  # (K, n)
+            part_best, part_labels = winners(between)
+            flat[part] = part_labels
+            counts, sums = class_sums(part_labels, part_best, len(probabilities))
+            pixels += counts
+            confidence += sums
+    return Segmentation(full, pixels, confidence)
+
+
+def winners(probabilities: Tensor) -> tuple[Tensor, Tensor]:
+    """(K, ...) -> the largest along K, (...), and its class, uint8 (...), the lowest of equals.
+
+    Several times as fast as `max(0)`, which looks for the index element by element.
+    """
+    count = len(probabilities)
+    best = probabilities.amax(0)
+    rank = torch.arange(count, 0, -1, dtype=torch.uint8, device=best.device)
+    leads = (probabilities == best).view(torch.uint8) * rank.view(-1, *[1] * best.dim())
+    # nothing equals a NaN: without the limit it would be of class K
+    return best, (count - leads.amax(0)).clamp(max=count - 1)
+
+
+def class_sums(labels: Tensor, probability: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
+    """Chosen classes (...) and their probabilities (...) -> how often each was chosen, int64 (K,),
+    and the sum of its probabilities, float64 (K,)."""
+    flat = labels.flatten().long()
+    counts = torch.bincount(flat, minlength=num_classes)
+    return counts, torch.bincount(flat, probability.flatten().double(), minlength=num_classes)
+
+
+@dataclass(frozen=True)
+class _Samples:
+    """Where the pixels of one side of the image lie between those of the source: after `low`
+    int64 (n,), a share `weight` float32 (n,) of the way to the next."""
+
+    source: int
+    low: Tensor
+    weight: Tensor
+
+    @classmethod
+    def between(cls, source: int, length: int, device: torch.device) -> "_Samples":
+        center = torch.arange(length, device=device, dtype=torch.float64) + 0.5
+        place = (center * source / length - 0.5).clamp(0, source - 1)
+        low = place.long()
+        return cls(source, low, (place - low).float())
+
+    def shares(self) -> tuple[Tensor, Tensor]:
+        """(source,) each: what the pixels after every source pixel take, summed, of it and of
+        the next."""
+        count = torch.bincount(self.low, minlength=self.source)
+        following = torch.bincount(self.low, self.weight.double(), minlength=self.source)
+        return count - following, following
+
+
+def _next(values: Tensor, axis: int) -> Tensor:
+    """Every element's successor along an axis; the last is its own."""
+    length = values.shape[axis]
+    return torch.cat([values.narrow(axis, 1, length - 1), values.narrow(axis, length - 1, 1)], axis)
+
+
+def _corners_agree(labels: Tensor) -> Tensor:
+    """bool (h, w): whether a source pixel, its right, lower and lower right neighbour are of one
+    class."""
+    below = _next(labels, 0)
+    return (labels == below) & (labels == _next(labels, 1)) & (labels == _next(below, 1))
+
+
+def _settled_sums(
+    labels: Tensor, best: Tensor, settled: Tensor, rows: _Samples, columns: _Samples, count: int
+) -> tuple[Tensor, Tensor]:
+    """`class_sums` of the image's pixels between corners that agree, without visiting them: how
+    many there are, and with which weights they take the corners, is a product of rows and
+    columns."""
+    above, below = (share[:, None] for share in rows.shares())  # (h, 1)
+    left, right = columns.shares()  # (w,)
+    vertical = above * best + below * _next(best, 0)  # (h, w)
+    probability = left * vertical + right * _next(vertical, 1)
+    pixels = (above + below) * (left + right) * settled
+    flat = labels.flatten().long()
+    return (
+        torch.bincount(flat, pixels.flatten(), minlength=count).round().long(),
+        torch.bincount(flat, (probability * settled).flatten(), minlength=count),
+    )
+
+
+def _spread(labels: Tensor, rows: _Samples, columns: _Samples) -> Tensor:
+    """(h, w) -> (H, W), every pixel what stands at the upper left of its corners."""
+    height, width = len(rows.low), len(columns.low)
+    if labels.shape[0] * width > height * labels.shape[1]:  # the smaller intermediate
+        return labels.index_select(0, rows.low).gather(1, columns.low.expand(height, -1))
+    return labels.gather(1, columns.low.expand(labels.shape[0], -1)).index_select(0, rows.low)
+
+
+def _interpolated(
+    probabilities: Tensor, positions: Tensor, rows: _Samples, columns: _Samples
+) -> Tensor:
+    """(K, h w), at flat positions (n,) of the image -> (K, n)."""
+    width = len(columns.low)
+    row, column = positions // width, positions % width
+    y, x = rows.low[row], columns.low[column]
+    above, below = y * columns.source, (y + 1).clamp(max=rows.source - 1) * columns.source
+    right = (x + 1).clamp(max=columns.source - 1)
+    across, down = columns.weight[column], rows.weight[row]
+
+    def along(line: Tensor) -> Tensor:
+        left_value = probabilities.index_select(1, line + x)
+        return left_value.lerp_(probabilities.index_select(1, line + right), across)
+
+    return along(above).lerp_(along(below), down)

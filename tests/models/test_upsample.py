@@ -1,0 +1,196 @@
+"""A label for every pixel: as the book has it, without the book's memory or time."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from torch import Tensor
+
+from models import upsample
+from models.upsample import (
+    Segmentation,
+    class_sums,
+    segment_logits,
+    segment_probabilities,
+    winners,
+)
+from tests.networks import random_images
+
+SIZES = [  # (height, width) of the probabilities, and of the image
+    pytest.param((32, 32), (32, 32), id="equal"),
+    pytest.param((32, 32), (91, 77), id="larger"),
+    pytest.param((64, 64), (17, 23), id="smaller"),
+    pytest.param((33, 47), (480, 61), id="taller and wider, odd"),
+    pytest.param((33, 47), (33, 100), id="equal height"),
+    pytest.param((33, 47), (100, 47), id="equal width"),
+    pytest.param((16, 64), (40, 20), id="taller and narrower"),
+    pytest.param((16, 16), (1, 1), id="one pixel"),
+    pytest.param((16, 16), (1, 3000), id="a row"),
+    pytest.param((16, 16), (3000, 1), id="a column"),
+    pytest.param((1, 1), (9, 7), id="from one pixel"),
+]
+sides = st.integers(1, 40)
+
+
+def noise_of(num_classes: int, size: tuple[int, int], *, seed: int = 0) -> Tensor:
+    """Probabilities whose winner changes from pixel to pixel."""
+    return (3 * random_images(num_classes, *size, seed=seed)).softmax(0)
+
+
+def regions_of(num_classes: int, size: tuple[int, int], *, seed: int = 0) -> Tensor:
+    """Probabilities with regions of one class, as networks give."""
+    coarse = 6 * random_images(1, num_classes, 4, 4, seed=seed)
+    smooth = F.interpolate(coarse, size=size, mode="bicubic", align_corners=False)
+    return smooth[0].softmax(0)
+
+
+def assert_as_the_book_has_it(
+    segmentation: Segmentation, probabilities: Tensor, size: tuple[int, int]
+) -> None:
+    """Resize everything, then take the largest. Rounding may turn a label only where two classes
+    are as good as equal."""
+    resized = F.interpolate(probabilities[None], size=size, mode="bilinear")[0]
+    chosen = resized.gather(0, segmentation.labels.long()[None])[0]  # (H, W)
+    assert (resized.amax(0) - chosen).max() < 1e-5
+    assert (segmentation.labels == resized.argmax(0)).float().mean() > 0.999
+    for index in range(len(probabilities)):
+        where = segmentation.labels == index
+        assert segmentation.pixels[index] == where.sum()
+        expected = chosen[where].double().sum()
+        assert torch.isclose(segmentation.confidence[index], expected, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize(("size", "image_size"), SIZES)
+@pytest.mark.parametrize("num_classes", [1, 2, 22])
+@pytest.mark.parametrize("kind", [noise_of, regions_of])
+def test_equals_the_computation_on_the_whole_image(kind, size, image_size, num_classes) -> None:  # type: ignore[no-untyped-def]
+    probabilities = kind(num_classes, size)
+    segmentation = segment_probabilities(probabilities, *image_size)
+    assert_as_the_book_has_it(segmentation, probabilities, image_size)
+
+
+def test_a_class_can_win_between_pixels_none_of_which_it_wins() -> None:
+    """What choosing at low resolution would miss."""
+    probabilities = torch.tensor([[0.55, 0.05], [0.4, 0.4], [0.05, 0.55]]).view(3, 1, 2)
+    assert winners(probabilities)[1].tolist() == [[0, 2]]
+    segmentation = segment_probabilities(probabilities, 1, 6)
+    assert segmentation.labels.tolist() == [[0, 0, 1, 1, 2, 2]]
+    assert segmentation.pixels.tolist() == [2, 2, 2]
+
+
+@pytest.mark.parametrize(("size", "image_size"), SIZES)
+@pytest.mark.parametrize("limit", [1, 97])
+def test_working_piece_by_piece_changes_nothing(
+    monkeypatch: pytest.MonkeyPatch, size: tuple[int, int], image_size: tuple[int, int], limit: int
+) -> None:
+    probabilities = noise_of(5, size)
+    whole = segment_probabilities(probabilities, *image_size)
+    monkeypatch.setattr(upsample, "MAX_ELEMENTS", 5 * limit)
+    monkeypatch.setattr(upsample, "MAX_PIXELS", 7 * limit)
+    pieces = segment_probabilities(probabilities, *image_size)
+    assert torch.equal(pieces.labels, whole.labels)
+    assert torch.equal(pieces.pixels, whole.pixels)
+    assert torch.allclose(pieces.confidence, whole.confidence)
+
+
+def test_pieces_are_no_larger_than_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = []
+    interpolated = upsample._interpolated
+
+    def noting(probabilities: Tensor, positions: Tensor, *samples: upsample._Samples) -> Tensor:
+        sizes.append(positions.numel())
+        return interpolated(probabilities, positions, *samples)
+
+    monkeypatch.setattr(upsample, "MAX_ELEMENTS", 5 * 60)
+    monkeypatch.setattr(upsample, "_interpolated", noting)
+    segment_probabilities(noise_of(5, (16, 16)), 50, 60)
+    assert max(sizes) == 60
+    assert sum(sizes) <= 50 * 60
+
+
+def test_types_are_as_promised() -> None:
+    segmentation = segment_probabilities(noise_of(5, (8, 8)), 20, 30)
+    assert segmentation.labels.dtype == torch.uint8
+    assert segmentation.labels.shape == (20, 30)
+    assert segmentation.pixels.dtype == torch.int64
+    assert segmentation.pixels.shape == (5,)
+    assert segmentation.confidence.dtype == torch.float64
+    assert segmentation.confidence.shape == (5,)
+
+
+def test_the_order_of_the_elements_in_memory_does_not_matter() -> None:
+    probabilities = noise_of(22, (32, 24))
+    batch = probabilities[None].contiguous(memory_format=torch.channels_last)
+    expected = segment_probabilities(probabilities, 50, 60)
+    assert torch.equal(segment_probabilities(batch[0], 50, 60).labels, expected.labels)
+
+
+def test_255_classes_fit_a_mask() -> None:
+    probabilities = torch.zeros(255, 2, 2)
+    probabilities[254, 0, 0] = 1
+    probabilities[0, 1, 1] = 1
+    labels = segment_probabilities(probabilities, 5, 5).labels
+    assert (labels[0, 0], labels[4, 4]) == (254, 0)
+
+
+@settings(deadline=None, max_examples=60)
+@given(height=sides, width=sides, image_height=sides, image_width=sides)
+def test_every_pixel_is_counted_once(
+    height: int, width: int, image_height: int, image_width: int
+) -> None:
+    segmentation = segment_probabilities(noise_of(3, (height, width)), image_height, image_width)
+    total = image_height * image_width
+    assert segmentation.pixels.sum() == total
+    assert 0 < segmentation.confidence.sum() <= total * (1 + 1e-6)
+    counts, _ = class_sums(segmentation.labels, segmentation.labels, 3)
+    assert torch.equal(segmentation.pixels, counts)
+
+
+class TestSegmentLogits:
+    def test_is_the_softmax_before_it_is_interpolated(self) -> None:
+        logits = 3 * random_images(22, 32, 32)
+        segmentation = segment_logits(logits, 77, 91)
+        assert_as_the_book_has_it(segmentation, logits.softmax(0), (77, 91))
+
+    def test_classes_that_never_win_count_zero(self) -> None:
+        logits = torch.zeros(4, 8, 8)
+        logits[2] = 5
+        segmentation = segment_logits(logits, 16, 16)
+        assert segmentation.pixels.tolist() == [0, 0, 256, 0]
+        assert segmentation.confidence[[0, 1, 3]].tolist() == [0, 0, 0]
+        expected = 256 * torch.tensor([0.0, 0.0, 5.0, 0.0]).softmax(0)[2].item()
+        assert segmentation.confidence[2].item() == pytest.approx(expected)
+
+    def test_large_logits_do_not_overflow(self) -> None:
+        logits = torch.full((3, 4, 4), -1e4)
+        logits[1] = 1e4
+        segmentation = segment_logits(logits, 8, 8)
+        assert segmentation.pixels.tolist() == [0, 64, 0]
+        assert segmentation.confidence.tolist() == pytest.approx([0, 64, 0])
+
+    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+    def test_half_precision_logits_become_float32_first(self, dtype: torch.dtype) -> None:
+        logits = (3 * random_images(22, 32, 32)).to(dtype)
+        expected = segment_logits(logits.float(), 77, 91)
+        assert torch.equal(segment_logits(logits, 77, 91).labels, expected.labels)
+
+
+class TestWinners:
+    @given(
+        arrays.arrays(np.float32, (5, 3, 4), elements=st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]))
+    )
+    def test_are_the_largest_and_the_lowest_of_equals(
+        self, values: "np.ndarray[tuple[int, int, int], np.dtype[np.float32]]"
+    ) -> None:
+        best, labels = winners(torch.from_numpy(values))
+        assert best.tolist() == values.max(0).tolist()
+        assert labels.tolist() == values.argmax(0).tolist()
+        assert labels.dtype == torch.uint8
+
+    def test_no_number_is_still_a_class(self) -> None:
+        best, labels = winners(torch.full((3, 2, 2), torch.nan))
+        assert labels.max() < 3
+        assert best.isnan().all()
