@@ -2,24 +2,31 @@
 
 import io
 import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
 from models.errors import PixelsError
 
-TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
+Pixels = NDArray[np.uint8]
+
+# EXIF orientation -> the place of the stored image within the upright one, (H, W, ...) both
+PLACES: dict[int, Callable[[Pixels], Pixels]] = {
+    2: lambda upright: upright[:, ::-1],
+    3: lambda upright: upright[::-1, ::-1],
+    4: lambda upright: upright[::-1],
+    5: lambda upright: upright.swapaxes(0, 1),
+    6: lambda upright: upright.swapaxes(0, 1)[::-1],
+    7: lambda upright: upright[::-1, ::-1].swapaxes(0, 1),
+    8: lambda upright: upright.swapaxes(0, 1)[:, ::-1],
 }
+STRIP_PIXELS = 1 << 22  # converted at a time: an image is decoded once, not held three times over
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")
 
 # Pillow's own limit warns or raises in the middle of opening; ours is checked by the caller
@@ -53,13 +60,17 @@ def rgb_pixels(image: Image.Image) -> Tensor:
     PixelsError when the data is truncated or broken.
     """
     try:
-        turn = TURNS.get(_orientation(image))  # before loading: see there
+        height, width = upright_size(image)  # before loading: see `_orientation`
+        place = PLACES.get(_orientation(image))
         image.load()
-        upright = image if turn is None else image.transpose(turn)
-        array = np.array(_to_rgb(upright))  # (H, W, 3)
+        upright = np.empty((height, width, 3), dtype=np.uint8)
+        stored = upright if place is None else place(upright)
+        to_rgb = _conversion(image)
+        for top, strip in _strips(image):
+            stored[top : top + strip.height] = to_rgb(strip)
     except Exception as error:  # decoders raise anything on hostile bytes
         raise PixelsError(f"the image data is broken: {error}") from error
-    return torch.from_numpy(array).permute(2, 0, 1)
+    return torch.from_numpy(upright).permute(2, 0, 1)
 
 
 def upright_size(image: Image.Image) -> tuple[int, int]:
@@ -79,29 +90,43 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "RGB" and "transparency" not in image.info:
-        return image
-    if image.mode.startswith("I") or image.mode == "F":
-        return _high_depth_to_grey(image).convert("RGB")
-    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        layer = image.convert("RGBA")
-        white = Image.new("RGBA", layer.size, "white")
-        return Image.alpha_composite(white, layer).convert("RGB")
-    return image.convert("RGB")
+def _strips(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
+    """From top to bottom, each with its first row; the whole where that is small."""
+    rows = max(1, STRIP_PIXELS // image.width)
+    if rows >= image.height:
+        yield 0, image
+        return
+    for top in range(0, image.height, rows):
+        yield top, image.crop((0, top, image.width, min(top + rows, image.height)))
 
 
-def _high_depth_to_grey(image: Image.Image) -> Image.Image:
-    """16-bit samples keep their high byte; floats count as 0..1, and 32-bit integers as 0..255,
-    unless they go beyond."""
-    array = np.asarray(image)
+def _conversion(image: Image.Image) -> Callable[[Image.Image], NDArray[Any]]:
+    """What makes 8-bit RGB, or a grey plane as (H, W, 1), of a strip of this image."""
     if image.mode == "F":
-        finite = np.nan_to_num(array, nan=0.0, posinf=255.0, neginf=0.0)
-        scale = 255.0 if finite.max(initial=0.0) <= 1.0 else 1.0
-        grey = np.clip(np.rint(finite * scale), 0, 255)
-    else:
-        wide = np.clip(array, 0, 65535).astype(np.int64)
+        peak = max(float(_finite(strip).max(initial=0.0)) for _, strip in _strips(image))
+        scale = 255.0 if peak <= 1.0 else 1.0
+        return lambda strip: np.clip(np.rint(_finite(strip) * scale), 0, 255)[..., None]
+    if image.mode.startswith("I"):
         # 32-bit files are used for 8-bit values too; a 16-bit file means its full range
-        is_8_bit = image.mode == "I" and wide.max(initial=0) <= 255
-        grey = wide if is_8_bit else wide >> 8
-    return Image.fromarray(grey.astype(np.uint8))
+        peak = max(int(_wide(strip).max(initial=0)) for _, strip in _strips(image))
+        is_8_bit = image.mode == "I" and peak < 256
+        return lambda strip: (_wide(strip) if is_8_bit else _wide(strip) >> 8)[..., None]
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        return lambda strip: np.asarray(_over_white(strip))
+    return lambda strip: np.asarray(strip if strip.mode == "RGB" else strip.convert("RGB"))
+
+
+def _over_white(image: Image.Image) -> Image.Image:
+    layer = image.convert("RGBA")
+    white = Image.new("RGBA", layer.size, "white")
+    return Image.alpha_composite(white, layer).convert("RGB")
+
+
+def _finite(image: Image.Image) -> NDArray[np.float32]:
+    array: NDArray[np.float32] = np.asarray(image)
+    return np.nan_to_num(array, nan=0.0, posinf=255.0, neginf=0.0)
+
+
+def _wide(image: Image.Image) -> NDArray[np.int64]:
+    wide: NDArray[np.int64] = np.asarray(image).clip(0, 65535).astype(np.int64)
+    return wide

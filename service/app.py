@@ -14,7 +14,9 @@ from models.errors import ModelError
 from service.batcher import Batcher
 from service.catalog import Catalog, load_active
 from service.dependencies import State
-from service.engine import Engine
+from service.engines.capacity import find_capacity
+from service.engines.choose import Wishes, choose_engine
+from service.engines.engine import Engine
 from service.errors import StartupError
 from service.middleware import BodyLimit, PageHeaders, RequestContext
 from service.problems import add_problem_handlers
@@ -26,6 +28,8 @@ from service.upload import FORM_OVERHEAD
 
 logger = logging.getLogger(__name__)
 
+MAX_PASS_PIXELS = 1 << 22  # 64 inputs of 256x256: beyond that no device gets faster
+
 
 def create_app(settings: Settings) -> FastAPI:
     """Loads the checkpoint now, so a wrong one raises StartupError before anything listens; the
@@ -34,13 +38,14 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        await run_in_threadpool(engine.warm_up)
-        state.segmenter.batcher.start()
+        capacity = await run_in_threadpool(_warm_up, engine, state)
+        state.segmenter.batcher.start(capacity=capacity)
         state.ready = True
         logger.info("ready: %s", state.catalog.active.name)
         yield
         state.ready = False
         await state.segmenter.close()
+        engine.close()
 
     app = FastAPIOffline(
         title="Maskwright",
@@ -64,31 +69,44 @@ def create_app(settings: Settings) -> FastAPI:
 def _assemble(settings: Settings) -> tuple[Engine, State]:
     """From the folder of checkpoints to the engine, and what feeds it."""
     checkpoint = load_active(settings.checkpoints, settings.model)
-    manifest = checkpoint.manifest
-    per_pass = max(1, settings.batch_pixels // (manifest.input.height * manifest.input.width))
+    wishes = Wishes(
+        device=settings.device,
+        engine=settings.engine,
+        precision=settings.precision,
+        compiled=settings.compile,
+        exports=settings.checkpoints,
+        cache=settings.cache,
+        calibration_images=settings.calibration_images,
+        golden_images=settings.golden_images,
+    )
     try:
-        engine = Engine(
-            checkpoint,
-            device=settings.device,
-            precision=settings.precision,
-            tiles_per_pass=per_pass,
-        )
+        choice = choose_engine(checkpoint, wishes)
     except ModelError as error:
         raise StartupError(f"--device {settings.device}: {error}") from error
-    batcher = Batcher(
-        engine.run,
-        # a tiled image makes passes of its own; another's would only delay its answer
-        max_batch=1 if manifest.input.mode == "tile" else per_pass,
-        max_queue=settings.max_queue,
-    )
+    batcher = Batcher(choice.engine, max_waiting=settings.max_queue)
     segmenter = Segmenter(
-        manifest,
+        checkpoint.manifest,
         batcher,
         threads=settings.threads,
         max_pixels=settings.max_pixels,
         max_waiting=settings.max_queue,
     )
-    return engine, State(settings, Catalog(settings.checkpoints, manifest), segmenter)
+    catalog = Catalog(settings.checkpoints, checkpoint.manifest, choice)
+    return choice.engine, State(settings, catalog, segmenter)
+
+
+def _warm_up(engine: Engine, state: State) -> int:
+    """The first passes choose kernels and allocate; no request should pay for that."""
+    spec = state.catalog.active.input
+    fixed = state.settings.batch_pixels
+    if fixed is None:
+        capacity = find_capacity(engine, spec, max_pixels=MAX_PASS_PIXELS)
+    else:
+        capacity = max(1, fixed // (spec.height * spec.width))
+    for count in {1, capacity}:
+        engine.warm_up(count)
+    logger.info("%d of %dx%d in a pass", capacity, spec.width, spec.height)
+    return capacity
 
 
 def _body_limits(settings: Settings) -> Callable[[str], int]:

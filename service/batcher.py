@@ -1,29 +1,35 @@
-"""One thread owns the device and takes whatever is queued when the device is free.
+"""Units of work from every request, put together to passes whenever the device is free.
 
 Nothing waits on a timer: a request alone is run at once, and under load the queue that builds up
-during one pass is the next batch.
+during one pass is the next one's. Requests take turns, unit by unit, so that one of thousands of
+tiles delays the others by no more than its share.
 """
 
 import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from types import TracebackType
 
-from models.upsample import Segmentation
-from service.engine import Unit
-from service.errors import EngineFailedError, OverloadedError
+import torch
+from torch import Tensor
+
+from service.engines.engine import Engine, is_out_of_memory
+from service.errors import EngineFailedError, OverloadedError, ServiceError
 
 logger = logging.getLogger(__name__)
+
+UNCLAIMED_PASSES = 4  # of each lane: in the device, and read while the next are
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A unit's result, with how long it queued and computed and how many units shared the pass."""
+    """A unit's softmax `probabilities`, float32 (K, h, w), with how long it queued and computed
+    and how many units shared the pass."""
 
-    segmentation: Segmentation
+    probabilities: Tensor
     queue_s: float
     device_s: float
     batch_size: int
@@ -31,51 +37,118 @@ class Answer:
 
 @dataclass(eq=False)
 class _Job:
-    unit: Unit
+    pixels: Tensor
     future: Future[Answer] = field(default_factory=Future)
     queued: float = field(default_factory=time.perf_counter)
 
 
-class Batcher:
-    """`submit` from any thread; `close` answers what was accepted, then ends the thread."""
+class Flow:
+    """The units of one request, in order. As a context manager it takes a place in the queue and
+    gives it back at the end, with whatever still waits in it."""
 
-    def __init__(
-        self,
-        run: Callable[[list[Unit]], list[Segmentation]],
-        *,
-        max_batch: int,
-        max_queue: int,
-    ) -> None:
-        self._run_units = run
-        self._max_batch = max_batch
-        self._max_queue = max_queue
+    def __init__(self, batcher: "Batcher") -> None:
+        self._batcher = batcher
         self._jobs: deque[_Job] = deque()
+        self._unclaimed = 0
+
+    def submit(self, pixels: Tensor) -> Future[Answer]:
+        """uint8 (3, h, w), all of one batcher of the same size."""
+        return self._batcher._submit(self, _Job(pixels))
+
+    def release(self) -> None:
+        """An answer has been used up. Until then it counts as memory: the device does not run
+        ahead of those who read its answers."""
+        self._batcher._release(self)
+
+    def __enter__(self) -> "Flow":
+        self._batcher._admit(self)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._batcher._leave(self)
+
+
+class Batcher:
+    """One thread for each of the engine's lanes. `close` answers what was accepted.
+
+    `capacity` is how many units a pass holds; one that does not fit the memory lowers it. At most
+    `max_waiting` requests wait for their first unit to be run.
+    """
+
+    def __init__(self, engine: Engine, *, max_waiting: int) -> None:
+        self.engine = engine
+        self.capacity = 1
+        self._max_waiting = max_waiting
+        self._flows: set[Flow] = set()
+        self._waiting: set[Flow] = set()
+        self._turns: deque[Flow] = deque()  # those with a unit in the queue
+        self._queued = self._running = self._unclaimed = 0
         self._wake = threading.Condition()
         self._closing = False
-        self._thread = threading.Thread(target=self._work, name="device", daemon=True)
+        self._threads = [
+            threading.Thread(target=self._work, name=f"device-{lane}", daemon=True)
+            for lane in range(engine.lanes)
+        ]
 
-    def start(self) -> None:
-        self._thread.start()
+    def start(self, *, capacity: int) -> None:
+        self.capacity = capacity
+        for thread in self._threads:
+            thread.start()
 
-    def submit(self, unit: Unit) -> Future[Answer]:
-        """Raises OverloadedError when the queue is full or the service is stopping."""
-        job = _Job(unit)
-        with self._wake:
-            if self._closing:
-                raise OverloadedError("the service is stopping")
-            if len(self._jobs) >= self._max_queue:
-                raise OverloadedError(f"{len(self._jobs)} images are waiting already")
-            self._jobs.append(job)
-            self._wake.notify()
-        job.future.add_done_callback(self._drop_cancelled)
-        return job.future
+    def flow(self) -> Flow:
+        """To be entered: OverloadedError when too many wait or the service is stopping."""
+        return Flow(self)
 
     def close(self) -> None:
         with self._wake:
             self._closing = True
+            self._wake.notify_all()
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join()
+
+    def _admit(self, flow: Flow) -> None:
+        with self._wake:
+            if self._closing:
+                raise OverloadedError("the service is stopping")
+            if len(self._waiting) >= self._max_waiting:
+                raise OverloadedError(f"{len(self._waiting)} images are waiting already")
+            self._flows.add(flow)
+            self._waiting.add(flow)
+
+    def _leave(self, flow: Flow) -> None:
+        with self._wake:
+            self._flows.discard(flow)
+            self._waiting.discard(flow)
+            if flow._jobs:
+                self._turns.remove(flow)
+                self._queued -= len(flow._jobs)
+                for job in flow._jobs:
+                    job.future.cancel()
+                flow._jobs.clear()
+            self._unclaimed -= flow._unclaimed
+            flow._unclaimed = 0
+            self._wake.notify_all()
+
+    def _submit(self, flow: Flow, job: _Job) -> Future[Answer]:
+        with self._wake:
+            if not flow._jobs:
+                self._turns.append(flow)
+            flow._jobs.append(job)
+            self._queued += 1
             self._wake.notify()
-        if self._thread.is_alive():
-            self._thread.join()
+        return job.future
+
+    def _release(self, flow: Flow) -> None:
+        with self._wake:
+            flow._unclaimed -= 1
+            self._unclaimed -= 1
+            self._wake.notify()
 
     def _work(self) -> None:
         while self._work_once():
@@ -83,47 +156,84 @@ class Batcher:
 
     def _work_once(self) -> bool:
         """False at the end. A call of its own: no image is kept while the next is waited for."""
-        batch = self._take()
-        live = [job for job in batch if job.future.set_running_or_notify_cancel()]
-        if live:
-            self._compute(live)
-        return bool(batch)
-
-    def _drop_cancelled(self, future: Future[Answer]) -> None:
-        """A client that hung up has cancelled its future: neither its place nor its pixels are
-        kept in the queue."""
-        if not future.cancelled():
-            return
         with self._wake:
-            for job in [job for job in self._jobs if job.future is future]:
-                self._jobs.remove(job)
+            self._wake.wait_for(lambda: self._has_work() or self._is_over())
+            if self._is_over():
+                return False
+            jobs = self._take()
+            alone = self._running == 0 and not self._turns
+            self._running += 1
+        try:
+            if jobs:
+                self._compute(jobs, alone=alone)
+        finally:
+            with self._wake:
+                self._running -= 1
+        return True
+
+    def _room(self) -> int:
+        """How many more answers may wait to be read."""
+        return UNCLAIMED_PASSES * self.engine.lanes * self.capacity - self._unclaimed
+
+    def _has_work(self) -> bool:
+        return bool(self._turns) and self._room() > 0
+
+    def _is_over(self) -> bool:
+        return self._closing and not self._flows
 
     def _take(self) -> list[_Job]:
-        """Waits for work; empty only when closing and nothing is left."""
-        with self._wake:
-            self._wake.wait_for(lambda: self._jobs or self._closing)
-            count = min(len(self._jobs), self._max_batch)
-            return [self._jobs.popleft() for _ in range(count)]
+        """A unit from each request in turn, and no more than leaves the idle lanes their share."""
+        idle = max(1, self.engine.lanes - self._running)
+        count = min(self.capacity, self._room(), -(-self._queued // idle))
+        jobs: list[_Job] = []
+        while self._turns and len(jobs) < count:
+            flow = self._turns.popleft()
+            job = flow._jobs.popleft()
+            self._queued -= 1
+            self._waiting.discard(flow)
+            if flow._jobs:
+                self._turns.append(flow)
+            if job.future.set_running_or_notify_cancel():
+                jobs.append(job)
+                flow._unclaimed += 1
+                self._unclaimed += 1
+        return jobs
 
-    def _compute(self, jobs: list[_Job]) -> None:
+    def _compute(self, jobs: list[_Job], *, alone: bool) -> None:
         began = time.perf_counter()
         try:
-            results = self._run_units([job.unit for job in jobs])
+            answers = self.engine.run(torch.stack([job.pixels for job in jobs]), alone=alone)
         except Exception as error:  # noqa: BLE001 - whatever it was, the thread must live on
             self._fail_or_retry(jobs, error)
             return
         took = time.perf_counter() - began
-        for job, result in zip(jobs, results, strict=True):
-            job.future.set_result(Answer(result, began - job.queued, took, len(jobs)))
+        for job, probabilities in zip(jobs, answers, strict=True):
+            job.future.set_result(Answer(probabilities, began - job.queued, took, len(jobs)))
 
     def _fail_or_retry(self, jobs: list[_Job], error: Exception) -> None:
-        """One bad image must not fail its batch-mates, so each is tried alone."""
-        if len(jobs) > 1:
-            logger.warning("a batch of %d failed (%s); running each alone", len(jobs), error)
-            for job in jobs:
-                self._compute([job])
+        """What does not fit the memory is halved; otherwise one bad image must not fail its
+        batch-mates, so each is tried alone."""
+        if len(jobs) == 1:
+            jobs[0].future.set_exception(_failure(error))
             return
+        size = 1
+        if is_out_of_memory(error):
+            size = len(jobs) // 2
+            with self._wake:
+                self.capacity = max(1, min(self.capacity, size))
+        logger.warning("a pass of %d failed (%s); trying %d at a time", len(jobs), error, size)
+        for begin in range(0, len(jobs), size):
+            self._compute(jobs[begin : begin + size], alone=False)
+
+
+def _failure(error: Exception) -> ServiceError:
+    """Kept small: in the error's frames the image would be kept from being freed."""
+    failure: ServiceError
+    if is_out_of_memory(error):
+        logger.error("the device has no memory for a single unit: %s", error)
+        failure = OverloadedError("the device has no memory for this image at the moment")
+    else:
         logger.error("the network failed on an image", exc_info=error)
         failure = EngineFailedError("the network failed on this image; the log has the details")
-        failure.__cause__ = error.with_traceback(None)  # its frames would keep the image alive
-        jobs[0].future.set_exception(failure)
+    failure.__cause__ = error.with_traceback(None)
+    return failure

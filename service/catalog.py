@@ -8,8 +8,9 @@ from models import Checkpoint, ListedCheckpoint, inspect_checkpoint, load_checkp
 from models.checkpoint import find_checkpoints
 from models.errors import ModelError
 from models.manifest import Manifest
+from service.engines.choose import Choice
 from service.errors import StartupError, UnknownModelError
-from service.schemas import ModelEntry
+from service.schemas import EngineEntry, ModelEntry
 
 logger = logging.getLogger(__name__)
 
@@ -19,9 +20,10 @@ Stamp = tuple[int, int, int, int]  # size and modification time of the .pth and 
 class Catalog:
     """Lists a folder; a file is read and hashed again only when it has changed."""
 
-    def __init__(self, folder: Path, active: Manifest) -> None:
+    def __init__(self, folder: Path, active: Manifest, choice: Choice) -> None:
         self.folder = folder
         self.active = active
+        self._choice = choice
         self._seen: dict[Path, tuple[Stamp, ListedCheckpoint]] = {}
         self._lock = threading.Lock()
 
@@ -63,7 +65,8 @@ class Catalog:
 
     def _active_entry(self, size: int) -> ModelEntry:
         weights = self.active.weights
-        return _entry(self.active, "active", None, weights.bytes if weights else size)
+        entry = _entry(self.active, "active", None, weights.bytes if weights else size)
+        return entry.model_copy(update={"engine": _engine_entry(self._choice)})
 
     def _entry(self, listed: ListedCheckpoint) -> ModelEntry:
         if listed.name == self.active.name:
@@ -109,6 +112,16 @@ def _entry(
             "bytes": size,
             "reason": reason,
         }
+    )
+
+
+def _engine_entry(choice: Choice) -> EngineEntry:
+    return EngineEntry(
+        name=choice.engine.name,
+        device=str(choice.engine.device),
+        reason=choice.reason,
+        agreement=choice.agreement,
+        refused=choice.refused,
     )
 
 

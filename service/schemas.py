@@ -53,6 +53,18 @@ class BatchResponse(BaseModel):
     results: list[BatchItem]
 
 
+class EngineEntry(BaseModel):
+    """What runs the active model."""
+
+    name: str
+    device: str
+    reason: str = Field(description="why it was chosen")
+    agreement: float | None = Field(
+        description="share of the golden images' pixels with the class that float32 gives"
+    )
+    refused: list[str] = Field(description="what was tried before it, and why it was not taken")
+
+
 class ModelEntry(BaseModel):
     name: str
     architecture: str | None
@@ -62,6 +74,7 @@ class ModelEntry(BaseModel):
     sha256: str | None
     bytes: int
     reason: str | None = Field(description="why an invalid checkpoint cannot be used")
+    engine: EngineEntry | None = Field(None, description="of the active model alone")
 
 
 class ModelList(BaseModel):

@@ -1,24 +1,30 @@
-"""One upload's way through: decode, queue and device, statistics and mask."""
+"""One upload's way through: decode, queue and device, labels, statistics and mask."""
 
 import asyncio
 import base64
 import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
+
+import torch
+from torch import Tensor
 
 from models.geometry import resize_pixels
 from models.manifest import Manifest
 from models.tiling import Grid
-from service.batcher import Answer, Batcher
+from models.upsample import Segmentation, segment_probabilities
+from service.batcher import Batcher, Flow
 from service.budget import PixelBudget
-from service.engine import Unit
 from service.errors import TooLargeError
 from service.render import indexed_png
 from service.schemas import ClassStatistics, Mask, SegmentResponse
 from service.statistics import class_statistics
+from service.tiles import TiledImage
 from service.upload import Upload, decode, pixel_count
 
 T = TypeVar("T")
@@ -49,16 +55,28 @@ class Segmented:
 
 
 @dataclass(frozen=True)
-class _Computed:
-    """What the network said, with how long decoding took and memory was waited for."""
+class _Image:
+    """A decoded upload: `pixels` uint8 (3, h, w) at the network's input size, or the whole image
+    where the network sees it in tiles, and the size of the image that the answer is for."""
 
-    answer: Answer
-    decode_s: float
-    wait_s: float
+    pixels: Tensor
+    height: int
+    width: int
+
+
+@dataclass(frozen=True)
+class _Computed:
+    """What the network said of an image, and the seconds its units waited and were computed."""
+
+    segmentation: Segmentation
+    queue_s: float
+    device_s: float
+    upsample_s: float
 
 
 class Segmenter:
-    """Routes only await; decoding and encoding run in threads, the network in the batcher's."""
+    """Routes only await: decoding and encoding run in threads of their own, so that what was
+    computed never waits behind what is new; the network runs in the batcher's."""
 
     def __init__(
         self,
@@ -77,7 +95,8 @@ class Segmenter:
         self._budget = PixelBudget(max_pixels, max_waiting=max_waiting)
         self._running = 0
         self._idle = asyncio.Event()
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="codec")
+        self._decoders = _threads(threads, "decode")
+        self._encoders = _threads(threads, "encode")
 
     async def segment(self, upload: Upload) -> Segmented:
         self._running += 1
@@ -88,13 +107,27 @@ class Segmenter:
             self._idle.set()
 
     async def _segment(self, upload: Upload) -> Segmented:
+        """Pixels count against the budget for as long as they are held: until they were resized,
+        or in the input mode `tile`, where tiles are cut from them, until the last was run."""
         began = time.perf_counter()
-        done = await self._compute(upload)
-        computed = time.perf_counter()
-        segmentation = done.answer.segmentation
-        png = await self._in_thread(lambda: indexed_png(segmentation.labels, self.class_set))
+        count = await self._decoding(lambda: pixel_count(upload, max_pixels=self.max_pixels))
+        asked = time.perf_counter()
+        async with AsyncExitStack() as held:
+            await held.enter_async_context(self._budget.hold(count))
+            granted = time.perf_counter()
+            image = await self._decoding(lambda: self._prepare(upload))
+            decoded = time.perf_counter()
+            if self.manifest.input.mode == "resize":
+                await held.aclose()
+            with self.batcher.flow() as flow:
+                compute = self._whole if self.manifest.input.mode == "resize" else self._in_tiles
+                computed = await compute(flow, image)
+        height, width = image.height, image.width
+        del image  # whose pixels count no more
+        segmentation = computed.segmentation
+        ended = time.perf_counter()
+        png = await self._encoding(lambda: indexed_png(segmentation.labels, self.class_set))
         encoded = time.perf_counter()
-        height, width = segmentation.labels.shape
         return Segmented(
             model=self.manifest.name,
             width=width,
@@ -102,29 +135,14 @@ class Segmenter:
             classes=class_statistics(segmentation, self.class_set),
             png=png,
             timing_ms={
-                "decode": _ms(done.decode_s),
-                "queue": _ms(done.wait_s + done.answer.queue_s),
-                "device": _ms(done.answer.device_s),
-                "encode": _ms(encoded - computed),
+                "decode": _ms(asked - began + decoded - granted),
+                "queue": _ms(granted - asked + computed.queue_s),
+                "device": _ms(computed.device_s),
+                "upsample": _ms(computed.upsample_s),
+                "encode": _ms(encoded - ended),
                 "total": _ms(encoded - began),
             },
         )
-
-    async def _compute(self, upload: Upload) -> _Computed:
-        """Pixels count against the budget for as long as they are held: until they were resized,
-        or in the input mode `tile`, where the device reads them itself, until it has."""
-        began = time.perf_counter()
-        count = await self._in_thread(lambda: pixel_count(upload, max_pixels=self.max_pixels))
-        asked = time.perf_counter()
-        async with AsyncExitStack() as held:
-            await held.enter_async_context(self._budget.hold(count))
-            granted = time.perf_counter()
-            unit = await self._in_thread(lambda: self._prepare(upload))
-            decode_s = asked - began + time.perf_counter() - granted
-            if self.manifest.input.mode == "resize":
-                await held.aclose()
-            answer = await _result(self.batcher.submit(unit))
-        return _Computed(answer, decode_s, granted - asked)
 
     async def close(self) -> None:
         """Answers what was accepted: the device first, then the encoding of its answers."""
@@ -132,9 +150,38 @@ class Segmenter:
         while self._running:
             self._idle.clear()
             await self._idle.wait()
-        self._threads.shutdown()
+        self._decoders.shutdown()
+        self._encoders.shutdown()
 
-    def _prepare(self, upload: Upload) -> Unit:
+    async def _whole(self, flow: Flow, image: _Image) -> _Computed:
+        answer = await _result(flow.submit(image.pixels))
+        began = time.perf_counter()
+        segmentation = await self._encoding(
+            lambda: _on_cpu(segment_probabilities(answer.probabilities, image.height, image.width))
+        )
+        upsample_s = time.perf_counter() - began
+        return _Computed(segmentation, answer.queue_s, answer.device_s, upsample_s)
+
+    async def _in_tiles(self, flow: Flow, image: _Image) -> _Computed:
+        """A few tiles are on their way at a time: memory follows them and one band of the image."""
+        tiles = TiledImage(image.pixels, self.manifest, self.batcher.engine.device)
+        ahead = 2 * self.batcher.engine.lanes * self.batcher.capacity
+        pending = deque(flow.submit(tile) for tile in tiles.cut(ahead))
+        queue_s = device_s = upsample_s = 0.0
+        while pending:
+            answer = await _result(pending.popleft())
+            began = time.perf_counter()
+            following = await self._encoding(partial(tiles.exchange, answer.probabilities))
+            upsample_s += time.perf_counter() - began
+            queue_s, device_s = queue_s or answer.queue_s, device_s + answer.device_s
+            del answer
+            flow.release()
+            pending.extend(flow.submit(tile) for tile in following)
+        began = time.perf_counter()
+        segmentation = await self._encoding(lambda: _on_cpu(tiles.finish()))
+        return _Computed(segmentation, queue_s, device_s, upsample_s + time.perf_counter() - began)
+
+    def _prepare(self, upload: Upload) -> _Image:
         spec = self.manifest.input
         pixels = decode(upload, max_pixels=self.max_pixels)  # (3, H, W)
         _, height, width = pixels.shape
@@ -142,7 +189,7 @@ class Segmenter:
             pixels = resize_pixels(pixels, spec.height, spec.width)
         else:
             self._require_affordable(height, width)
-        return Unit(pixels, height, width)
+        return _Image(pixels, height, width)
 
     def _require_affordable(self, height: int, width: int) -> None:
         """A line of pixels is few of them and as many tiles as a large photograph: hours of the
@@ -156,8 +203,18 @@ class Segmenter:
                 f"{self.max_pixels} pixels"
             )
 
-    async def _in_thread(self, work: Callable[[], T]) -> T:
-        return await _result(self._threads.submit(work))
+    async def _decoding(self, work: Callable[[], T]) -> T:
+        return await _result(self._decoders.submit(work))
+
+    async def _encoding(self, work: Callable[[], T]) -> T:
+        return await _result(self._encoders.submit(work))
+
+
+def _threads(count: int, name: str) -> ThreadPoolExecutor:
+    """Each computes on one core: there are as many as cores, and images to keep them busy."""
+    return ThreadPoolExecutor(
+        count, thread_name_prefix=name, initializer=torch.set_num_threads, initargs=(1,)
+    )
 
 
 async def _result(future: Future[T]) -> T:
@@ -172,6 +229,10 @@ async def _result(future: Future[T]) -> T:
         raise
     finally:
         del future, waiting  # in an error's frames they would keep the image from being freed
+
+
+def _on_cpu(answer: Segmentation) -> Segmentation:
+    return Segmentation(answer.labels.cpu(), answer.pixels.cpu(), answer.confidence.cpu())
 
 
 def _ms(seconds: float) -> float:

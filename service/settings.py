@@ -10,6 +10,10 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 MIB = 1024 * 1024
 
 
+def _cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "maskwright"
+
+
 class Settings(BaseSettings):
     """Serves a segmentation checkpoint over HTTP."""
 
@@ -30,16 +34,29 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 picks a free one")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1 or mps")
-    precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="auto is bfloat16 where the hardware has it"
+    engine: Literal["auto", "torch", "openvino"] = Field(
+        "auto", description="auto is openvino on the CPU when it is installed"
+    )
+    precision: Literal["auto", "float32", "bfloat16", "float16", "int8"] = Field(
+        "auto", description="auto is the fastest that the hardware has; int8 needs calibration"
+    )
+    compile: bool = Field(False, description="torch.compile: a slower start, faster passes")
+    calibration_images: Path | None = Field(
+        None, description="folder of images that int8 is calibrated on, once"
+    )
+    golden_images: Path | None = Field(
+        None, description="folder of images on which engines must agree with float32"
+    )
+    cache: Path | None = Field(
+        default_factory=_cache, description="folder for what is made once, int8 networks"
     )
     max_upload_bytes: int = Field(20 * MIB, ge=1, description="largest image file")
     max_pixels: int = Field(100_000_000, ge=1, description="largest image, width times height")
     max_batch_files: int = Field(32, ge=1, le=1000, description="images in one /segment/batch")
     max_batch_bytes: int = Field(100 * MIB, ge=1, description="bytes in one /segment/batch")
     max_queue: int = Field(256, ge=1, description="images waiting for the device")
-    batch_pixels: int = Field(
-        1 << 20, ge=1, description="network input pixels that share one forward pass"
+    batch_pixels: int | None = Field(
+        None, ge=1, description="network input pixels in one pass; found at the start when absent"
     )
     threads: int = Field(
         default_factory=lambda: os.cpu_count() or 1,

@@ -14,7 +14,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from models import PixelsError
+from models import PixelsError, pixels
 from models.pixels import FORMATS, open_image, rgb_pixels, upright_size
 
 ORIENTATION = 0x0112
@@ -110,6 +110,31 @@ class TestOrientation:
             before = upright_size(image)
             assert rgb_pixels(image).shape[-2:] == before == (24, 40)
         assert before == (24, 40)
+
+
+def of_mode(mode: str) -> Image.Image:
+    if mode == "F":
+        return Image.fromarray(np.asarray(noise().convert("L"), dtype=np.float32) / 255)
+    if mode == "I;16":
+        return Image.fromarray(np.asarray(noise().convert("L"), dtype=np.uint16) * 257)
+    image = noise().convert(mode)
+    if "A" in mode:
+        image.putalpha(noise(seed=1).convert("L"))
+    return image
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "1", "P", "CMYK", "RGBA", "LA", "I", "I;16", "F"])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_converting_strip_by_strip_changes_nothing(
+    monkeypatch: pytest.MonkeyPatch, mode: str, orientation: int
+) -> None:
+    """Where the meaning of a value depends on the largest, it is the whole image's."""
+    image = of_mode(mode)
+    image.getexif()[ORIENTATION] = orientation
+    whole = rgb_pixels(image)
+    monkeypatch.setattr(pixels, "STRIP_PIXELS", 100)  # two rows of the 24
+    assert torch.equal(rgb_pixels(image), whole)
+    assert whole.shape == ((3, 24, 40) if orientation == 1 else (3, 40, 24))
 
 
 class TestHeaderOnly:

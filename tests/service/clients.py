@@ -23,8 +23,16 @@ LEAKS = ("Traceback", "site-packages", str(ROOT), str(Path.home()), tempfile.get
 
 
 def settings_for(folder: Path, **changes: Any) -> Settings:
-    """Exact arithmetic, two threads; everything else as delivered."""
-    given = {"model": "colours", "device": "cpu", "precision": "float32", "threads": 2, **changes}
+    """Exact arithmetic, two threads, large passes; everything else as delivered."""
+    given = {
+        "model": "colours",
+        "device": "cpu",
+        "engine": "torch",
+        "precision": "float32",
+        "threads": 2,
+        "batch_pixels": 1 << 20,
+        **changes,
+    }
     return Settings(checkpoints=folder, **given)
 
 

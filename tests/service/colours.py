@@ -99,7 +99,7 @@ class Expected:
 
 
 def expected_answer(picture: Pixels, *, height: int = SIDE, width: int = SIDE) -> Expected:
-    """`picture` uint8 (H, W, 3): resized, classified by colour, resized back, softmaxed whole."""
+    """`picture` uint8 (H, W, 3): resized, classified by colour, its probabilities resized back."""
     whole = torch.from_numpy(picture).permute(2, 0, 1)  # (3, H, W)
     small: Tensor = T.resize(whole, [height, width], antialias=True)
     red, green, blue = small.double() / 255
@@ -107,14 +107,14 @@ def expected_answer(picture: Pixels, *, height: int = SIDE, width: int = SIDE) -
         [torch.full_like(red, 0.5), red - green - blue, green - red - blue, blue - red - green]
     )  # (K, h, w)
     size = picture.shape[:2]
-    full = F.interpolate(logits[None], size=size, mode="bilinear", align_corners=False)[0]
-    probability = full.softmax(0)
-    best, labels = probability.max(0)  # (H, W)
+    small = logits.softmax(0)
+    full = F.interpolate(small[None], size=size, mode="bilinear", align_corners=False)[0]
+    best, labels = full.max(0)  # (H, W)
     first, second = full.topk(2, dim=0).values
     chosen = [labels == index for index in range(len(CLASSES))]
     return Expected(
         labels.numpy().astype(np.uint8),
-        (first - second > 1e-3).numpy(),
+        (first - second > 1e-4).numpy(),
         [int(mask.sum()) for mask in chosen],
         [float(best[mask].mean()) if bool(mask.any()) else 0.0 for mask in chosen],
     )

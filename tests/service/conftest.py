@@ -82,6 +82,7 @@ def server(served_folder: Path) -> Iterator[Server]:
         SERVICE_CHECKPOINTS=str(served_folder),
         SERVICE_PORT="0",
         SERVICE_DEVICE="cpu",
+        SERVICE_ENGINE="torch",
         SERVICE_PRECISION="float32",
         SERVICE_MAX_UPLOAD_BYTES="100000",
     )

@@ -12,10 +12,11 @@ from urllib.parse import urljoin
 
 import httpx
 import pytest
+from torch import Tensor
 
 from models import save_checkpoint
 from service.app import create_app
-from service.engine import Engine, Unit
+from service.engines.torch_engine import TorchEngine
 from service.errors import StartupError
 from service.routes.operations import WEB
 from tests.networks import manifest_for, small_network
@@ -64,11 +65,11 @@ class TestReadiness:
     ) -> None:
         warming, warmed = threading.Event(), threading.Event()
 
-        def warm_up(engine: Engine) -> None:
+        def warm_up(engine: TorchEngine, count: int) -> None:
             warming.set()
             assert warmed.wait(30)
 
-        monkeypatch.setattr(Engine, "warm_up", warm_up)
+        monkeypatch.setattr(TorchEngine, "warm_up", warm_up)
         app = create_app(settings_for(folder))
 
         async def check() -> None:
@@ -107,15 +108,15 @@ class TestReadiness:
         self, folder: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         busy, free = threading.Event(), threading.Event()
-        original = Engine.run
+        original = TorchEngine.run
 
-        def run(engine: Engine, units: list[Unit]) -> object:
+        def run(engine: TorchEngine, pixels: Tensor, *, alone: bool) -> Tensor:
             busy.set()
             assert free.wait(30)
-            return original(engine, units)
+            return original(engine, pixels, alone=alone)
 
-        monkeypatch.setattr(Engine, "warm_up", lambda engine: None)
-        monkeypatch.setattr(Engine, "run", run)
+        monkeypatch.setattr(TorchEngine, "warm_up", lambda engine, count: None)
+        monkeypatch.setattr(TorchEngine, "run", run)
         app = create_app(settings_for(folder))
 
         async def check() -> list[int]:
@@ -166,14 +167,14 @@ class TestOneApp:
         self, folder: Path, monkeypatch: pytest.MonkeyPatch, batch_pixels: int, largest: int
     ) -> None:
         sizes: list[int] = []
-        original = Engine.run
+        original = TorchEngine.run
 
-        def run(engine: Engine, units: list[Unit]) -> object:
-            sizes.append(len(units))
-            return original(engine, units)
+        def run(engine: TorchEngine, pixels: Tensor, *, alone: bool) -> Tensor:
+            sizes.append(len(pixels))
+            return original(engine, pixels, alone=alone)
 
-        monkeypatch.setattr(Engine, "warm_up", lambda engine: None)
-        monkeypatch.setattr(Engine, "run", run)
+        monkeypatch.setattr(TorchEngine, "warm_up", lambda engine, count: None)
+        monkeypatch.setattr(TorchEngine, "run", run)
         app = create_app(settings_for(folder, batch_pixels=batch_pixels))
 
         async def load() -> None:

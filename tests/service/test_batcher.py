@@ -1,112 +1,139 @@
 """Batching: nobody waits without need, nobody suffers for another."""
 
 import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import wait
-from contextlib import contextmanager
+from collections.abc import Iterator
+from concurrent.futures import CancelledError, Future
+from contextlib import ExitStack, contextmanager
 
 import pytest
 import torch
+from torch import Tensor
 
-from models.upsample import Segmentation
-from service.batcher import Answer, Batcher
-from service.engine import Unit
+from service.batcher import UNCLAIMED_PASSES, Answer, Batcher, Flow
 from service.errors import EngineFailedError, OverloadedError
 
-Run = Callable[[list[Unit]], list[Segmentation]]
 TIMEOUT_S = 30
 BROKEN = 255
 
 
-def unit(mark: int) -> Unit:
-    """Told apart by its height."""
-    return Unit(torch.zeros(3, 8, 8, dtype=torch.uint8), mark, 1)
+def unit(mark: int) -> Tensor:
+    """Told apart by its colour."""
+    return torch.full((3, 2, 2), mark, dtype=torch.uint8)
 
 
-def answer_for(mark: int) -> Segmentation:
-    labels = torch.full((1, 1), mark, dtype=torch.uint8)
-    return Segmentation(labels, torch.tensor([mark]), torch.tensor([0.5]))
-
-
-def mark_of(answer: Answer) -> int:
-    return int(answer.segmentation.pixels[0])
+def mark_of(future: Future[Answer]) -> int:
+    return int(future.result(TIMEOUT_S).probabilities[0, 0, 0])
 
 
 class Device:
-    """A stand-in for the engine: notes its batches, can be held busy, fails on BROKEN units."""
+    """A stand-in for an engine: notes its passes, can be held busy, fails on BROKEN units and on
+    more units than its memory holds."""
 
-    def __init__(self) -> None:
-        self.batches: list[list[int]] = []
-        self.busy = threading.Event()
+    name = "stand-in"
+    device = torch.device("cpu")
+
+    def __init__(self, *, lanes: int = 1, memory: int = 1000) -> None:
+        self.lanes = lanes
+        self.memory = memory
+        self.passes: list[list[int]] = []
+        self.alone: list[bool] = []
+        self.entered = threading.Semaphore(0)
         self.free = threading.Event()
         self.free.set()
 
-    def run(self, units: list[Unit]) -> list[Segmentation]:
-        marks = [each.height for each in units]
-        self.batches.append(marks)
-        self.busy.set()
+    def warm_up(self, count: int) -> None:
+        raise AssertionError("the batcher does not warm up")
+
+    def run(self, pixels: Tensor, *, alone: bool) -> Tensor:
+        marks = pixels[:, 0, 0, 0].tolist()
+        self.passes.append(marks)
+        self.alone.append(alone)
+        self.entered.release()
         assert self.free.wait(TIMEOUT_S)
+        if len(marks) > self.memory:
+            raise torch.OutOfMemoryError("CUDA out of memory")
         if BROKEN in marks:
             raise RuntimeError("the device stumbled over a unit")
-        return [answer_for(mark) for mark in marks]
+        return pixels[:, :1].float()
+
+    def close(self) -> None:
+        raise AssertionError("the batcher does not own the engine")
 
     def hold(self) -> None:
         self.free.clear()
-        self.busy.clear()
 
     def wait_until_busy(self) -> None:
-        assert self.busy.wait(TIMEOUT_S)
+        assert self.entered.acquire(timeout=TIMEOUT_S)
+
+
+class Requests(ExitStack):
+    """Flows that stay open until the end of the test."""
+
+    def __init__(self, batcher: Batcher) -> None:
+        super().__init__()
+        self.batcher = batcher
+
+    def flow(self) -> Flow:
+        return self.enter_context(self.batcher.flow())
+
+    def one(self, mark: int) -> Future[Answer]:
+        return self.flow().submit(unit(mark))
 
 
 @contextmanager
-def started(run: Run, *, max_batch: int = 8, max_queue: int = 100) -> Iterator[Batcher]:
-    batcher = Batcher(run, max_batch=max_batch, max_queue=max_queue)
-    batcher.start()
+def started(device: Device, *, capacity: int = 8, max_waiting: int = 100) -> Iterator[Requests]:
+    batcher = Batcher(device, max_waiting=max_waiting)
+    batcher.start(capacity=capacity)
     try:
-        yield batcher
+        with Requests(batcher) as requests:
+            yield requests
     finally:
+        device.free.set()
         batcher.close()
 
 
-class TestBatches:
+class TestPasses:
     def test_a_lone_unit_is_run_at_once(self) -> None:
         device = Device()
-        with started(device.run) as batcher:
-            waits = [batcher.submit(unit(n)).result(TIMEOUT_S).queue_s for n in range(20)]
-        assert device.batches == [[n] for n in range(20)]
+        with started(device) as requests:
+            waits = []
+            for mark in range(20):
+                with requests.batcher.flow() as flow:
+                    waits.append(flow.submit(unit(mark)).result(TIMEOUT_S).queue_s)
+        assert device.passes == [[mark] for mark in range(20)]
         # a timer would delay every one of them; a busy machine delays some
         assert min(waits) < 0.002
 
-    def test_what_queued_during_one_pass_is_the_next_batch(self) -> None:
+    def test_what_queued_during_one_pass_shares_the_next(self) -> None:
         device = Device()
         device.hold()
-        with started(device.run) as batcher:
-            futures = [batcher.submit(unit(0))]
+        with started(device) as requests:
+            futures = [requests.one(0)]
             device.wait_until_busy()
-            futures += [batcher.submit(unit(n)) for n in range(1, 6)]
+            futures += [requests.one(mark) for mark in range(1, 6)]
             device.free.set()
-            assert [mark_of(f.result(TIMEOUT_S)) for f in futures] == [0, 1, 2, 3, 4, 5]
-        assert device.batches == [[0], [1, 2, 3, 4, 5]]
+            assert [mark_of(future) for future in futures] == [0, 1, 2, 3, 4, 5]
+        assert device.passes == [[0], [1, 2, 3, 4, 5]]
         assert [f.result().batch_size for f in futures] == [1, 5, 5, 5, 5, 5]
 
-    def test_no_batch_exceeds_the_bound_and_the_order_is_kept(self) -> None:
+    def test_no_pass_exceeds_the_capacity_and_the_order_is_kept(self) -> None:
         device = Device()
         device.hold()
-        with started(device.run, max_batch=3) as batcher:
-            futures = [batcher.submit(unit(0))]
+        with started(device, capacity=3) as requests:
+            futures = [requests.one(0)]
             device.wait_until_busy()
-            futures += [batcher.submit(unit(n)) for n in range(1, 9)]
+            futures += [requests.one(mark) for mark in range(1, 9)]
             device.free.set()
-            wait(futures, TIMEOUT_S)
-        assert device.batches == [[0], [1, 2, 3], [4, 5, 6], [7, 8]]
+            assert [mark_of(future) for future in futures] == list(range(9))
+        assert device.passes == [[0], [1, 2, 3], [4, 5, 6], [7, 8]]
 
     def test_the_time_in_the_queue_and_on_the_device_are_told_apart(self) -> None:
         device = Device()
         device.hold()
-        with started(device.run) as batcher:
-            first = batcher.submit(unit(0))
+        with started(device) as requests:
+            first = requests.one(0)
             device.wait_until_busy()
-            second = batcher.submit(unit(1))
+            second = requests.one(1)
             threading.Timer(0.2, device.free.set).start()
             assert first.result(TIMEOUT_S).device_s > 0.1
             assert second.result(TIMEOUT_S).queue_s > 0.1
@@ -114,93 +141,222 @@ class TestBatches:
             assert second.result().device_s < second.result().queue_s
 
 
+class TestLanes:
+    def test_run_side_by_side(self) -> None:
+        device = Device(lanes=2)
+        device.hold()
+        with started(device) as requests:
+            futures = [requests.one(0)]
+            device.wait_until_busy()
+            futures.append(requests.one(1))
+            device.wait_until_busy()  # while the first still is
+            device.free.set()
+            assert [mark_of(future) for future in futures] == [0, 1]
+        assert sorted(device.passes) == [[0], [1]]
+
+    def test_idle_lanes_share_what_waits(self) -> None:
+        device = Device(lanes=2)
+        with started(device, capacity=8) as requests:
+            flow = requests.flow()
+            with requests.batcher._wake:  # four units at once, before any lane looks
+                futures = [flow.submit(unit(mark)) for mark in range(4)]
+            assert [mark_of(future) for future in futures] == [0, 1, 2, 3]
+        assert max(len(marks) for marks in device.passes) <= 2
+
+    def test_a_pass_is_alone_when_nothing_else_runs_or_waits(self) -> None:
+        device = Device(lanes=2)
+        device.hold()
+        with started(device) as requests:
+            futures = [requests.one(0)]
+            device.wait_until_busy()
+            futures.append(requests.one(1))
+            device.wait_until_busy()
+            device.free.set()
+            assert [mark_of(future) for future in futures] == [0, 1]
+        assert device.alone == [True, False]
+
+
+class TestFairness:
+    def test_requests_take_turns_however_many_units_one_has(self) -> None:
+        device = Device()
+        device.hold()
+        with started(device, capacity=2) as requests:
+            large = requests.flow()
+            futures = [large.submit(unit(100 + index)) for index in range(6)]
+            device.wait_until_busy()
+            futures += [requests.one(1), requests.one(2)]
+            device.free.set()
+            for future in futures:
+                future.result(TIMEOUT_S)
+        order = [mark for marks in device.passes for mark in marks]
+        assert order.index(1) <= 4
+        assert order.index(2) <= 5
+        assert [mark for mark in order if mark >= 100] == [100 + index for index in range(6)]
+
+
+class TestMemory:
+    def test_the_device_does_not_run_ahead_of_those_who_read_its_answers(self) -> None:
+        device = Device()
+        count = 3 * UNCLAIMED_PASSES
+        with started(device, capacity=1) as requests:
+            flow = requests.flow()
+            futures = [flow.submit(unit(mark)) for mark in range(count)]
+            assert mark_of(futures[UNCLAIMED_PASSES - 1]) == UNCLAIMED_PASSES - 1
+            assert not device.entered.acquire(timeout=0.2) or len(device.passes) <= UNCLAIMED_PASSES
+            for future in futures:
+                future.result(TIMEOUT_S)
+                assert len(device.passes) <= futures.index(future) + UNCLAIMED_PASSES
+                flow.release()
+
+    def test_a_request_that_leaves_gives_its_unread_answers_back(self) -> None:
+        device = Device()
+        with started(device, capacity=1) as requests:
+            with requests.batcher.flow() as flow:
+                for mark in range(UNCLAIMED_PASSES):
+                    flow.submit(unit(mark)).result(TIMEOUT_S)
+            assert mark_of(requests.one(9)) == 9
+
+    def test_a_pass_that_does_not_fit_is_halved_until_it_does(self) -> None:
+        device = Device(memory=2)
+        device.hold()
+        with started(device, capacity=8) as requests:
+            futures = [requests.one(0)]
+            device.wait_until_busy()
+            futures += [requests.one(mark) for mark in range(1, 9)]
+            device.free.set()
+            assert [mark_of(future) for future in futures] == list(range(9))
+            assert requests.batcher.capacity == 2
+            requests.close()  # all of them have read their answers
+            futures = [requests.one(mark) for mark in range(8)]
+            assert [mark_of(future) for future in futures] == list(range(8))
+        sizes = [len(marks) for marks in device.passes]
+        assert sizes[:4] == [1, 8, 4, 2]
+        assert max(sizes[-4:]) <= 2
+
+    def test_a_unit_that_never_fits_is_refused_for_now(self) -> None:
+        with started(Device(memory=0)) as requests, pytest.raises(OverloadedError, match="memory"):
+            requests.one(0).result(TIMEOUT_S)
+
+
 class TestFailures:
     def test_one_failing_unit_does_not_fail_its_batch_mates(self) -> None:
         device = Device()
         device.hold()
-        with started(device.run) as batcher:
-            batcher.submit(unit(0))
+        with started(device) as requests:
+            requests.one(0)
             device.wait_until_busy()
-            good = [batcher.submit(unit(1)), batcher.submit(unit(2))]
-            bad = batcher.submit(unit(BROKEN))
-            last = batcher.submit(unit(3))
+            good = [requests.one(1), requests.one(2)]
+            bad = requests.one(BROKEN)
+            last = requests.one(3)
             device.free.set()
-            assert [mark_of(f.result(TIMEOUT_S)) for f in (*good, last)] == [1, 2, 3]
+            assert [mark_of(future) for future in (*good, last)] == [1, 2, 3]
             with pytest.raises(EngineFailedError) as caught:
                 bad.result(TIMEOUT_S)
         assert isinstance(caught.value.__cause__, RuntimeError)
         assert "stumbled" not in caught.value.detail
 
     def test_the_device_goes_on_after_a_failure(self) -> None:
-        device = Device()
-        with started(device.run) as batcher:
+        with started(Device()) as requests:
             with pytest.raises(EngineFailedError):
-                batcher.submit(unit(BROKEN)).result(TIMEOUT_S)
-            assert mark_of(batcher.submit(unit(4)).result(TIMEOUT_S)) == 4
+                requests.one(BROKEN).result(TIMEOUT_S)
+            assert mark_of(requests.one(4)) == 4
 
 
 class TestQueue:
     def test_a_full_queue_refuses_and_says_how_full_it_is(self) -> None:
         device = Device()
         device.hold()
-        with started(device.run, max_queue=2) as batcher:
-            accepted = [batcher.submit(unit(0))]
+        with started(device, max_waiting=2) as requests:
+            accepted = [requests.one(0)]
             device.wait_until_busy()
-            accepted += [batcher.submit(unit(1)), batcher.submit(unit(2))]
+            accepted += [requests.one(1), requests.one(2)]
             with pytest.raises(OverloadedError, match="2 images are waiting"):
-                batcher.submit(unit(3))
+                requests.flow()
             device.free.set()
-            assert [mark_of(f.result(TIMEOUT_S)) for f in accepted] == [0, 1, 2]
-            assert mark_of(batcher.submit(unit(4)).result(TIMEOUT_S)) == 4
+            assert [mark_of(future) for future in accepted] == [0, 1, 2]
+            assert mark_of(requests.one(4)) == 4
 
-    def test_cancelled_work_never_reaches_the_device(self) -> None:
+    def test_what_a_leaving_request_still_has_waiting_never_reaches_the_device(self) -> None:
         device = Device()
         device.hold()
-        with started(device.run) as batcher:
-            batcher.submit(unit(0))
+        with started(device) as requests:
+            requests.one(0)
             device.wait_until_busy()
-            futures = [batcher.submit(unit(n)) for n in (1, 2, 3)]
-            assert futures[1].cancel()
+            stays = [requests.one(1)]
+            with requests.batcher.flow() as flow:
+                gone = [flow.submit(unit(10)), flow.submit(unit(11))]
+            stays.append(requests.one(2))
             device.free.set()
-            assert mark_of(futures[2].result(TIMEOUT_S)) == 3
-        assert device.batches == [[0], [1, 3]]
+            assert [mark_of(future) for future in stays] == [1, 2]
+            for future in gone:
+                with pytest.raises(CancelledError):
+                    future.result(0)
+        assert device.passes == [[0], [1, 2]]
 
-    def test_a_batch_of_cancelled_work_alone_is_skipped(self) -> None:
+    def test_its_place_is_free_again(self) -> None:
         device = Device()
         device.hold()
-        with started(device.run, max_batch=1) as batcher:
-            batcher.submit(unit(0))
+        with started(device, max_waiting=1) as requests:
+            requests.one(0)
             device.wait_until_busy()
-            assert batcher.submit(unit(1)).cancel()
+            with requests.batcher.flow() as flow:
+                flow.submit(unit(1))
+                with pytest.raises(OverloadedError):
+                    requests.flow()
+            assert requests.flow()
+
+    def test_cancelled_work_is_skipped(self) -> None:
+        device = Device()
+        device.hold()
+        with started(device, capacity=1) as requests:
+            requests.one(0)
+            device.wait_until_busy()
+            assert requests.one(1).cancel()
             device.free.set()
-            assert mark_of(batcher.submit(unit(2)).result(TIMEOUT_S)) == 2
-        assert device.batches == [[0], [2]]
+            assert mark_of(requests.one(2)) == 2
+        assert device.passes == [[0], [2]]
 
 
 class TestClose:
     def test_accepted_work_is_answered_before_close_returns(self) -> None:
         device = Device()
         device.hold()
-        batcher = Batcher(device.run, max_batch=2, max_queue=100)
-        batcher.start()
-        futures = [batcher.submit(unit(n)) for n in range(7)]
+        batcher = Batcher(device, max_waiting=100)
+        batcher.start(capacity=2)
+        requests = Requests(batcher)
+        flow = requests.flow()
+        futures = [flow.submit(unit(mark)) for mark in range(7)]
+        for future in futures:
+            future.add_done_callback(lambda _: flow.release())
+        futures[-1].add_done_callback(lambda _: threading.Thread(target=requests.close).start())
         threading.Timer(0.1, device.free.set).start()
         batcher.close()
-        assert [mark_of(f.result(0)) for f in futures] == list(range(7))
+        assert [mark_of(future) for future in futures] == list(range(7))
 
-    def test_nothing_is_accepted_once_closed(self) -> None:
-        with started(Device().run) as batcher:
-            batcher.close()
+    def test_a_request_inside_may_still_submit_and_a_new_one_may_not(self) -> None:
+        with started(Device()) as requests:
+            flow = requests.flow()
+            closing = threading.Thread(target=requests.batcher.close)
+            closing.start()
+            while not requests.batcher._closing:
+                pass
             with pytest.raises(OverloadedError, match="stopping"):
-                batcher.submit(unit(0))
+                requests.flow()
+            assert mark_of(flow.submit(unit(5))) == 5
+            requests.close()
+            closing.join(TIMEOUT_S)
+            assert not closing.is_alive()
 
     def test_a_batcher_that_never_started_can_be_closed(self) -> None:
-        Batcher(Device().run, max_batch=1, max_queue=1).close()
+        Batcher(Device(), max_waiting=1).close()
 
     def test_no_thread_is_left_behind(self) -> None:
-        with started(Device().run) as batcher:
-            batcher.submit(unit(0)).result(TIMEOUT_S)
-            assert "device" in [thread.name for thread in threading.enumerate()]
-            before = {thread.ident for thread in threading.enumerate() if thread.name == "device"}
-        after = {thread.ident for thread in threading.enumerate() if thread.name == "device"}
-        assert len(after) == len(before) - 1
+        def lanes() -> set[int | None]:
+            found = threading.enumerate()
+            return {thread.ident for thread in found if thread.name.startswith("device-")}
+
+        before = lanes()
+        with started(Device(lanes=2)) as requests:
+            requests.one(0).result(TIMEOUT_S)
+            assert len(lanes() - before) == 2
+        assert lanes() == before

@@ -14,6 +14,7 @@ import torch
 
 from models import ListedCheckpoint, build, inspect_checkpoint, save_checkpoint
 from service.catalog import Catalog, load_active
+from service.engines.choose import Wishes, choose_engine
 from service.errors import StartupError, UnknownModelError
 from service.schemas import ModelEntry
 from tests.networks import manifest_for, small_network
@@ -37,7 +38,9 @@ class Payload:
 
 @pytest.fixture
 def catalog(folder: Path) -> Catalog:
-    return Catalog(folder, load_active(folder, "colours").manifest)
+    checkpoint = load_active(folder, "colours")
+    choice = choose_engine(checkpoint, Wishes(device="cpu", engine="torch", precision="float32"))
+    return Catalog(folder, checkpoint.manifest, choice)
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from models.manifest import InputSpec, Manifest
 from models.segmentation import segment_image
 from service import segmenter, upload
 from service.app import create_app
-from service.engine import Engine, Unit
+from service.engines.torch_engine import TorchEngine
 from service.statistics import class_statistics
 from tests.networks import manifest_for, small_network
 from tests.service.clients import (
@@ -32,7 +32,6 @@ from tests.service.clients import (
     settings_for,
 )
 from tests.service.colours import (
-    SIDE,
     colour_manifest,
     decoded,
     encoded,
@@ -117,20 +116,6 @@ class TestTiledAnswers:
                 expected.confidence[entry["id"]], abs=1e-5
             )
 
-    def test_warm_up_runs_single_and_shared_passes_at_the_tile_s_size(
-        self, tiled_folder: Path
-    ) -> None:
-        shapes: list[tuple[int, ...]] = []
-        engine = Engine(
-            load_checkpoint(tiled_folder / "colours.pth"),
-            device="cpu",
-            precision="float32",
-            tiles_per_pass=PASS_TILES,
-        )
-        engine.network.register_forward_pre_hook(lambda _, args: shapes.append(args[0].shape))
-        engine.warm_up()
-        assert shapes == [(1, 3, SIDE, SIDE), (2, 3, SIDE, SIDE)]
-
     def test_refusals_are_those_of_other_checkpoints(self, tiled_folder: Path) -> None:
         settings = settings_for(tiled_folder, max_pixels=5000)
         with client_for(create_app(settings)) as client:
@@ -157,18 +142,18 @@ class Device:
         self.busy, self.free = threading.Event(), threading.Event()
         self.failing = False
         self.units: list[weakref.ref[torch.Tensor]] = []
-        original = Engine.run
+        original = TorchEngine.run
 
-        def run(engine: Engine, units: list[Unit]) -> Any:
-            self.units += [weakref.ref(unit.pixels) for unit in units]
+        def run(engine: TorchEngine, pixels: torch.Tensor, *, alone: bool) -> torch.Tensor:
+            self.units += [weakref.ref(pixels)] * len(pixels)
             self.busy.set()
             assert self.free.wait(30)
             if self.failing:
                 raise RuntimeError("the device stumbled")
-            return original(engine, units)
+            return original(engine, pixels, alone=alone)
 
-        monkeypatch.setattr(Engine, "warm_up", lambda engine: None)
-        monkeypatch.setattr(Engine, "run", run)
+        monkeypatch.setattr(TorchEngine, "warm_up", lambda engine, count: None)
+        monkeypatch.setattr(TorchEngine, "run", run)
 
 
 @pytest.fixture

@@ -11,10 +11,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from torch import Tensor
 
 from models.geometry import normalise
 from service.app import create_app
-from service.engine import Engine, Unit
+from service.engines.torch_engine import TorchEngine
 from service.errors import BadImageError, ServiceError, TooLargeError
 from service.upload import Upload, decode, require_size
 from tests.service.clients import client_for, settings_for
@@ -220,23 +221,23 @@ SHARED_FILES = {
 
 
 @pytest.fixture
-def units(monkeypatch: pytest.MonkeyPatch) -> list[Unit]:
+def units(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
     """Every unit that reaches the device from now on."""
-    seen: list[Unit] = []
-    original = Engine.run
+    seen: list[Tensor] = []
+    original = TorchEngine.run
 
-    def run(engine: Engine, units: list[Unit]) -> object:
-        seen.extend(units)
-        return original(engine, units)
+    def run(engine: TorchEngine, pixels: Tensor, *, alone: bool) -> Tensor:
+        seen.extend(pixels)
+        return original(engine, pixels, alone=alone)
 
-    monkeypatch.setattr(Engine, "run", run)
+    monkeypatch.setattr(TorchEngine, "run", run)
     return seen
 
 
 class TestSameAsTraining:
     @pytest.mark.parametrize("file", SHARED_FILES)
     def test_the_network_sees_what_the_trainer_evaluates(
-        self, tmp_path: Path, units: list[Unit], file: str
+        self, tmp_path: Path, units: list[Tensor], file: str
     ) -> None:
         """Bit for bit, for every kind of file, after the resize and after the normalisation."""
         manifest = colour_manifest(height=32, width=48)
@@ -256,10 +257,7 @@ class TestSameAsTraining:
             assert client.post("/segment", content=SHARED_FILES[file]).status_code == 200
 
         (served,) = units
-        assert (served.height, served.width) == tuple(image.shape[-2:])
-        assert torch.equal(served.pixels, evaluated)
+        assert torch.equal(served, evaluated)
         plain_image, _ = plain_pair(image, torch.zeros(image.shape[-2:], dtype=torch.uint8), 32, 48)
-        assert torch.equal(served.pixels, plain_image)
-        assert torch.equal(
-            normalise(served.pixels, manifest.input), normalise(evaluated, manifest.input)
-        )
+        assert torch.equal(served, plain_image)
+        assert torch.equal(normalise(served, manifest.input), normalise(evaluated, manifest.input))

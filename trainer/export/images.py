@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from models.calibration import input_count, network_inputs
 from models.manifest import InputSpec
 from trainer.data.dataset import VocFolder
 from trainer.export.agreement import Item
-from trainer.export.inference import input_count, network_inputs
 from trainer.progress import Reporter
 
 NOISE_IMAGES = 8

@@ -5,6 +5,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from models.exported import CHECKPOINT_SHA256
 from models.manifest import Manifest
 from trainer.training.provenance import library_versions, now
 
@@ -18,7 +19,7 @@ def metadata(manifest: Manifest) -> dict[str, Any]:
         "classes": [entry.model_dump(mode="json") for entry in manifest.classes],
         "ignore_index": manifest.ignore_index,
         "input": manifest.input.model_dump(mode="json"),
-        "checkpoint_sha256": manifest.weights.sha256 if manifest.weights else None,
+        CHECKPOINT_SHA256: manifest.weights.sha256 if manifest.weights else None,
     }
 
 

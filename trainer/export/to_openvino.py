@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from models import Checkpoint
+from models.calibration import quantised
+from models.exported import RUNTIME_INFO
 from models.network import Forward
 from trainer.export.packages import load_package, quiet
 from trainer.export.record import metadata
@@ -23,17 +25,11 @@ def write_openvino(checkpoint: Checkpoint, path: Path) -> None:
 def write_int8(checkpoint: Checkpoint, path: Path, images: Iterable[Tensor], count: int) -> None:
     """Post-training quantisation; `images` are `count` network inputs, (1, C, h, w) each, from
     whose activations the ranges are taken."""
-    nncf = load_package("nncf", wanted_by="openvino-int8")
+    load_package("nncf", wanted_by="openvino-int8")
     model = _converted(checkpoint, "openvino-int8")
     with quiet():
-        quantised = nncf.quantize(
-            model,
-            nncf.Dataset(images, lambda image: image.contiguous().numpy()),
-            # activations of both signs keep theirs: cheaper symmetric weights, exact ranges
-            preset=nncf.QuantizationPreset.MIXED,
-            subset_size=count,
-        )
-    _save(quantised, checkpoint, path, wanted_by="openvino-int8")
+        int8 = quantised(model, images, count)
+    _save(int8, checkpoint, path, wanted_by="openvino-int8")
 
 
 def load_openvino(path: Path) -> Forward:
@@ -61,5 +57,5 @@ def _converted(checkpoint: Checkpoint, wanted_by: str) -> Any:
 def _save(model: Any, checkpoint: Checkpoint, path: Path, *, wanted_by: str) -> None:
     openvino = load_package("openvino", wanted_by=wanted_by)
     for key, value in metadata(checkpoint.manifest).items():
-        model.set_rt_info(json.dumps(value), ["segmentation", key])
+        model.set_rt_info(json.dumps(value), [RUNTIME_INFO, key])
     openvino.save_model(model, str(path), compress_to_fp16=False)

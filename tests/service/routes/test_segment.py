@@ -16,11 +16,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 
 from models import build, list_architectures
 from service import segmenter, upload
 from service.app import create_app
-from service.engine import Engine, Unit
+from service.engines.torch_engine import TorchEngine
 from tests.service.clients import (
     GOOD,
     Client,
@@ -33,6 +34,7 @@ from tests.service.clients import (
 )
 from tests.service.colours import (
     CLASSES,
+    PAINT,
     decoded,
     encoded,
     expected_answer,
@@ -421,7 +423,7 @@ class TestRefusals:
         )
 
 
-Run = Callable[[Engine, list[Unit]], Any]
+Run = Callable[..., Tensor]
 
 
 class Spy:
@@ -433,23 +435,27 @@ class Spy:
         self.busy = threading.Event()
         self.free = threading.Event()
         self.free.set()
-        self.failing_width = -1
+        self.failing_paint: list[int] = []
 
-    def run(self, engine: Engine, units: list[Unit]) -> Any:
-        self.sizes.append(len(units))
+    def run(self, engine: TorchEngine, pixels: Tensor, *, alone: bool) -> Tensor:
+        self.sizes.append(len(pixels))
         self.busy.set()
         assert self.free.wait(30)
-        if any(unit.width == self.failing_width for unit in units):
+        if any(unit[:, 0, 0].tolist() == self.failing_paint for unit in pixels):
             raise RuntimeError("the device stumbled")
-        return self.original(engine, units)
+        return self.original(engine, pixels, alone=alone)
 
 
 @pytest.fixture
 def spy(monkeypatch: pytest.MonkeyPatch) -> Spy:
     """On the device of every app made from now on; there is no warm-up."""
-    found = Spy(Engine.run)
-    monkeypatch.setattr(Engine, "run", lambda engine, units: found.run(engine, units))
-    monkeypatch.setattr(Engine, "warm_up", lambda engine: None)
+    found = Spy(TorchEngine.run)
+
+    def run(engine: TorchEngine, pixels: Tensor, *, alone: bool) -> Tensor:
+        return found.run(engine, pixels, alone=alone)
+
+    monkeypatch.setattr(TorchEngine, "run", run)
+    monkeypatch.setattr(TorchEngine, "warm_up", lambda engine, count: None)
     return found
 
 
@@ -505,8 +511,8 @@ class TestLoad:
         assert spy.sizes == [1, 5, 5, 1]
 
     def test_one_failing_image_does_not_fail_the_others(self, folder: Path, spy: Spy) -> None:
-        spy.failing_width = 77
-        widths = [20, 77, 30, 40]
+        spy.failing_paint = PAINT[3].tolist()
+        sent = [(2, 20), (3, 77), (2, 30), (2, 40)]  # class and width
 
         async def load() -> list[httpx.Response]:
             async with async_client_for(create_app(settings_for(folder))) as client:
@@ -514,8 +520,8 @@ class TestLoad:
                 first = asyncio.create_task(post(client, GOOD))
                 await asyncio.to_thread(spy.busy.wait, 30)
                 posts = [
-                    asyncio.create_task(post(client, encoded(plain(2, width, 9))))
-                    for width in widths
+                    asyncio.create_task(post(client, encoded(plain(paint, width, 9))))
+                    for paint, width in sent
                 ]
                 await asyncio.sleep(0.5)
                 spy.free.set()
@@ -643,9 +649,9 @@ class TestBatch:
     def test_an_image_that_the_network_fails_on_gets_its_own_error(
         self, folder: Path, spy: Spy
     ) -> None:
-        spy.failing_width = 77
+        spy.failing_paint = PAINT[3].tolist()
         with client_for(create_app(settings_for(folder))) as client:
-            results = batch(client, GOOD, encoded(plain(1, 77, 9)), GOOD).json()["results"]
+            results = batch(client, GOOD, encoded(plain(3, 77, 9)), GOOD).json()["results"]
         assert [item["status"] for item in results] == [200, 500, 200]
         assert "stumbled" not in str(results)
 

@@ -1,0 +1,49 @@
+"""Post-training quantisation to int8: what the network's ranges are measured on, and how."""
+
+import os
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from models.geometry import network_input, resize_pixels
+from models.manifest import InputSpec
+from models.tiling import Grid, crop
+
+TILES_PER_IMAGE = 4  # of one image in calibration: it is to see many images, not many tiles of one
+CPU = torch.device("cpu")
+
+
+def network_inputs(image: Tensor, spec: InputSpec) -> Iterator[Tensor]:
+    """uint8 (C, H, W) -> what calibration is given of it, float32 (1, C, h, w) each: the whole, or
+    a few tiles spread over it."""
+    if spec.mode == "tile":
+        _, height, width = image.shape
+        tiles = list(Grid.over(height, width, spec))
+        for index in range(input_count(height, width, spec)):
+            tile = tiles[index * len(tiles) // input_count(height, width, spec)]
+            yield network_input(crop(image, tile)[None], spec, CPU)
+    else:
+        small = resize_pixels(image, spec.height, spec.width)
+        yield network_input(small[None], spec, CPU)
+
+
+def input_count(height: int, width: int, spec: InputSpec) -> int:
+    """How many inputs `network_inputs` makes of an image of this size."""
+    return min(TILES_PER_IMAGE, len(Grid.over(height, width, spec))) if spec.mode == "tile" else 1
+
+
+def quantised(model: Any, inputs: Iterable[Tensor], count: int) -> Any:
+    """An OpenVINO model in int8; `inputs` are `count` network inputs, (1, C, h, w) each, read once
+    for every pass that quantisation makes. ImportError where nncf is not installed."""
+    os.environ.setdefault("NNCF_CI", "1")  # sends no usage report
+    import nncf
+
+    return nncf.quantize(
+        model,
+        nncf.Dataset(inputs, lambda image: image.contiguous().numpy()),
+        # activations of both signs keep theirs: cheaper symmetric weights, exact ranges
+        preset=nncf.QuantizationPreset.MIXED,
+        subset_size=count,
+    )

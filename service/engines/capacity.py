@@ -1,0 +1,50 @@
+"""How many images a pass should hold: as many as make it faster per image."""
+
+import logging
+import time
+
+import torch
+
+from models.manifest import InputSpec
+from service.engines.engine import Engine, is_out_of_memory
+
+logger = logging.getLogger(__name__)
+
+WORTHWHILE = 1.05  # how much faster per image twice as many must be
+MAX_SECONDS = 2.0  # a pass that takes longer would make everybody else wait
+REPEATS = 3
+
+
+def find_capacity(engine: Engine, spec: InputSpec, *, max_pixels: int) -> int:
+    """Doubles the images of a pass while that brings more of them a second, within `max_pixels`
+    of network input and the device's memory."""
+    best, count, speed = 1, 1, _images_per_s(engine, spec, 1)
+    while speed > 0:
+        count *= 2
+        if count * spec.height * spec.width > max_pixels or count / speed > MAX_SECONDS:
+            break
+        try:
+            faster = _images_per_s(engine, spec, count)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            logger.info("%d images a pass do not fit the memory", count)
+            break
+        if faster < WORTHWHILE * speed:
+            break
+        best, speed = count, faster
+    return best
+
+
+def _images_per_s(engine: Engine, spec: InputSpec, count: int) -> float:
+    """The best of a few passes, as when others run beside it."""
+    engine.warm_up(count)
+    blank = torch.zeros(count, 3, spec.height, spec.width, dtype=torch.uint8)
+    best = float("inf")
+    for _ in range(REPEATS):
+        began = time.perf_counter()
+        answer = engine.run(blank, alone=False)
+        if answer.device.type == "cuda":
+            torch.cuda.synchronize(answer.device)
+        best = min(best, time.perf_counter() - began)
+    return count / best

@@ -1,0 +1,49 @@
+"""The gate: a faster engine must say what float32 says on pictures that do not change."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from models.geometry import resize_pixels
+from models.manifest import InputSpec
+from models.pixels import FORMATS, open_image, rgb_pixels
+from models.upsample import winners
+from service.engines.engine import Engine
+from service.errors import StartupError
+
+PICTURES = Path(__file__).parent / "golden"
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif"}
+MAX_PICTURES = 16
+
+
+def golden_inputs(folder: Path | None, spec: InputSpec) -> Tensor:
+    """uint8 (N, 3, h, w): the pictures of a folder at the network's size, those that come with
+    the service where none is named."""
+    paths = image_files(folder or PICTURES)[:MAX_PICTURES]
+    if not paths:
+        raise StartupError(f"--golden-images {folder}: no image ({', '.join(FORMATS)})")
+    pictures = []
+    for path in paths:
+        with open_image(path) as image:
+            pictures.append(resize_pixels(rgb_pixels(image), spec.height, spec.width))
+    return torch.stack(pictures)
+
+
+def image_files(folder: Path) -> list[Path]:
+    """By name; StartupError where there is no such folder."""
+    try:
+        return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    except OSError as error:
+        raise StartupError(f"{folder}: {error.strerror or error}") from error
+
+
+def labels_of(engine: Engine, inputs: Tensor) -> Tensor:
+    """uint8 (N, h, w), one pass an image: what a batch changes is the engine's to keep small."""
+    passes = [engine.run(image[None], alone=True)[0] for image in inputs]
+    return torch.stack([winners(probabilities)[1].cpu() for probabilities in passes])
+
+
+def agreement(labels: Tensor, reference: Tensor) -> float:
+    """The share of pixels with the same class."""
+    return float((labels == reference).float().mean())

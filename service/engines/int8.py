@@ -1,0 +1,101 @@
+"""Where an int8 network comes from: the trainer's export, the cache, or images to calibrate on."""
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from models import Checkpoint
+from models.calibration import network_inputs, quantised
+from models.exported import checkpoint_sha256, is_int8
+from models.pixels import open_image, rgb_pixels
+from service.engines.golden import image_files
+from service.engines.openvino_engine import convert, read
+
+logger = logging.getLogger(__name__)
+
+MAX_IMAGES = 300
+
+
+class NotCalibratedError(Exception):
+    """There is no int8 network for this checkpoint, and nothing to make one of."""
+
+
+def int8_model(
+    checkpoint: Checkpoint, exports: Path, cache: Path | None, images: Path | None
+) -> Any:
+    """An OpenVINO model with int8 activations and weights, made once for every checkpoint."""
+    found = find_int8(checkpoint, exports, cache)
+    if found is not None:
+        return found
+    if images is None:
+        raise NotCalibratedError(
+            "not calibrated for this checkpoint; name images of its kind with "
+            "--calibration-images, or put the trainer's export beside it"
+        )
+    paths = image_files(images)[:MAX_IMAGES]
+    if not paths:
+        raise NotCalibratedError(f"--calibration-images {images} holds no image")
+    logger.info("calibrating int8 on %d images of %s; done once", len(paths), images)
+    inputs = list(_inputs(paths, checkpoint))
+    model = quantised(convert(checkpoint.network), inputs, len(inputs))
+    _keep(model, checkpoint, cache)
+    return model
+
+
+def find_int8(checkpoint: Checkpoint, exports: Path, cache: Path | None) -> Any | None:
+    """One that exists already, known by the checkpoint's hash; None where there is none."""
+    digest = _digest(checkpoint)
+    if digest is None:
+        return None
+    for path in sorted(exports.glob("**/*.xml")):
+        with contextlib.suppress(RuntimeError):  # some other program's file
+            model = read(path)
+            if checkpoint_sha256(model) == digest and is_int8(model):
+                logger.info("int8 from %s", path.name)
+                return model
+    kept = _kept(digest, cache)
+    if kept is not None and kept.exists():
+        with contextlib.suppress(RuntimeError):  # a disk that was full when it was written
+            return read(kept)
+    return None
+
+
+def _inputs(paths: list[Path], checkpoint: Checkpoint) -> Iterator[Tensor]:
+    for path in paths:
+        with open_image(path) as image:
+            pixels = rgb_pixels(image)
+        yield from network_inputs(pixels, checkpoint.manifest.input)
+
+
+def _keep(model: Any, checkpoint: Checkpoint, cache: Path | None) -> None:
+    from openvino import save_model
+
+    digest = _digest(checkpoint)
+    path = _kept(digest, cache) if digest else None
+    if path is None:
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        waiting = path.with_name(f"{path.stem}.{os.getpid()}.xml")
+        save_model(model, waiting, compress_to_fp16=False)
+        waiting.with_suffix(".bin").replace(path.with_suffix(".bin"))
+        waiting.replace(path)
+    except (OSError, RuntimeError) as error:
+        logger.warning("%s cannot be kept, the next start calibrates again: %s", path, error)
+
+
+def _kept(digest: str, cache: Path | None) -> Path | None:
+    import openvino
+
+    version = openvino.__version__.split("-")[0]
+    return cache / f"{digest}-int8-openvino-{version}.xml" if cache else None
+
+
+def _digest(checkpoint: Checkpoint) -> str | None:
+    weights = checkpoint.manifest.weights
+    return weights.sha256 if weights else None

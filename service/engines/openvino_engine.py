@@ -1,0 +1,134 @@
+"""OpenVINO: the fastest way on CPUs, in float32, bfloat16 or int8. An optional package."""
+
+import os
+import warnings
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.manifest import InputSpec
+from models.network import SegmentationNetwork
+
+HINTS = {"float32": "f32", "bfloat16": "bf16"}
+
+
+class OpenVINOEngine:
+    """`model` maps normalised images (N, 3, h, w) to logits (N, K, h, w), as `convert` makes it.
+
+    It is compiled twice: to use every core for one pass, which answers soonest, and to run a
+    pass for each group of cores side by side, which answers most. Normalisation and softmax
+    become part of its graph.
+    """
+
+    device = torch.device("cpu")
+
+    def __init__(self, model: Any, spec: InputSpec, *, precision: str, arithmetic: str) -> None:
+        """`precision` is the name to show, `arithmetic` what is not int8 is computed in."""
+        self.name = f"openvino {precision}"
+        self.spec = spec
+        self._graph = _with_ends(model, spec)
+        self._arithmetic = HINTS[arithmetic]
+        self._passes: dict[tuple[int, bool], _Requests] = {}
+        self.lanes = self._requests(1, alone=False).count
+
+    def warm_up(self, count: int) -> None:
+        blank = torch.zeros(count, 3, self.spec.height, self.spec.width, dtype=torch.uint8)
+        for alone in (True, False):
+            self.run(blank, alone=alone)
+
+    def run(self, pixels: Tensor, *, alone: bool) -> Tensor:
+        images = np.ascontiguousarray(pixels.permute(0, 2, 3, 1).numpy())  # (N, h, w, 3)
+        return self._requests(len(images), alone=alone).infer(images)
+
+    def close(self) -> None:
+        self._passes.clear()
+
+    def _requests(self, count: int, *, alone: bool) -> "_Requests":
+        key = count, alone
+        if key not in self._passes:
+            self._passes[key] = _Requests(self._compile(count, alone=alone))
+        return self._passes[key]
+
+    def _compile(self, count: int, *, alone: bool) -> Any:
+        from openvino import Core
+
+        graph = self._graph.clone()
+        graph.reshape([count, self.spec.height, self.spec.width, 3])
+        return Core().compile_model(
+            graph,
+            "CPU",
+            {
+                "PERFORMANCE_HINT": "LATENCY" if alone else "THROUGHPUT",
+                "INFERENCE_PRECISION_HINT": self._arithmetic,
+                "INFERENCE_NUM_THREADS": usable_cores(),
+                "ENABLE_CPU_PINNING": False,  # the cores also decode and encode
+            },
+        )
+
+
+class _Requests:
+    """A compiled model, and as many requests as it runs well at a time."""
+
+    def __init__(self, compiled: Any) -> None:
+        self.count: int = compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
+        self._free: SimpleQueue[Any] = SimpleQueue()
+        for _ in range(self.count):
+            self._free.put(compiled.create_infer_request())
+
+    def infer(self, images: "np.ndarray[Any, np.dtype[np.uint8]]") -> Tensor:
+        request = self._free.get()
+        try:
+            request.infer({0: images}, share_inputs=True)
+            # a copy: the request writes its next answer to the same place
+            return torch.from_numpy(request.get_output_tensor(0).data.copy())
+        finally:
+            self._free.put(request)
+
+
+def convert(network: SegmentationNetwork) -> Any:
+    """The network as an OpenVINO model for any batch, height and width."""
+    import openvino
+
+    side = 4 * network.stride
+    example = torch.zeros(1, network.in_channels, side, side)
+    with warnings.catch_warnings(), torch.inference_mode():
+        # torch.export takes three times as long to trace and to convert
+        warnings.simplefilter("ignore")
+        traced = torch.jit.trace(network, example, check_trace=False)  # type: ignore[no-untyped-call]
+        return openvino.convert_model(
+            traced, example_input=example, input=[-1, network.in_channels, -1, -1]
+        )
+
+
+def read(path: Path) -> Any:
+    from openvino import Core
+
+    return Core().read_model(path)
+
+
+def usable_cores() -> int:
+    """Those this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _with_ends(model: Any, spec: InputSpec) -> Any:
+    """uint8 (N, h, w, 3), as images are decoded, -> probabilities (N, K, h, w)."""
+    from openvino import Layout, Model, Type, opset13
+    from openvino.preprocess import PrePostProcessor
+
+    model = model.clone()  # whose nodes are put to use
+    logits = model.outputs[0].get_node().input_value(0)
+    softmax = opset13.softmax(logits, axis=1)
+    graph = Model([softmax.output(0)], model.get_parameters(), "segmentation")
+    ends = PrePostProcessor(graph)
+    ends.input().tensor().set_element_type(Type.u8).set_layout(Layout("NHWC"))
+    ends.input().model().set_layout(Layout("NCHW"))
+    steps = ends.input().preprocess().convert_element_type(Type.f32)
+    steps.mean([255 * value for value in spec.mean]).scale([255 * value for value in spec.std])
+    return ends.build()

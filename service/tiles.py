@@ -1,0 +1,43 @@
+"""An image on its way through the device in tiles."""
+
+from itertools import islice
+
+import torch
+from torch import Tensor
+
+from models.manifest import Manifest
+from models.tiling import Blend, Grid, crop
+from models.upsample import Segmentation, segment_probabilities
+
+
+class TiledImage:
+    """Hands out the tiles of uint8 (3, H, W) and puts their answers together, in order. Methods
+    are called one at a time."""
+
+    def __init__(self, pixels: Tensor, manifest: Manifest, device: torch.device) -> None:
+        self._pixels = pixels
+        grid = Grid.over(pixels.shape[1], pixels.shape[2], manifest.input)
+        self._tiles = iter(grid)
+        self._only: Tensor | None = None
+        several = len(grid) > 1
+        self._blend = Blend(grid, manifest.arguments.num_classes, device) if several else None
+
+    def cut(self, count: int) -> list[Tensor]:
+        """The next tiles, uint8 (3, h, w) each, `count` or as many as there are."""
+        return [crop(self._pixels, tile) for tile in islice(self._tiles, count)]
+
+    def exchange(self, probabilities: Tensor) -> list[Tensor]:
+        """Takes the (K, h, w) of the next tile to be answered, gives the next one to be run."""
+        if self._blend is None:
+            self._only = probabilities
+        else:
+            self._blend.add(probabilities)
+        return self.cut(1)
+
+    def finish(self) -> Segmentation:
+        """The whole image's answer, once every tile was exchanged."""
+        if self._blend is not None:
+            return self._blend.finish()
+        assert self._only is not None
+        _, height, width = self._pixels.shape  # less than a tile: the rest of it was grey
+        return segment_probabilities(self._only[:, :height, :width], height, width)

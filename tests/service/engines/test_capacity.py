@@ -1,0 +1,82 @@
+"""How much a pass holds: no more than helps, and no more than fits."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from models.manifest import InputSpec
+from service.engines.capacity import find_capacity
+
+SPEC = InputSpec(height=8, width=8, mean=(0.5,) * 3, std=(0.5,) * 3, stride=8)
+
+
+class Paced:
+    """An engine whose passes last as told, by a clock of its own."""
+
+    name = "paced"
+    device = torch.device("cpu")
+    lanes = 1
+
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, *, fixed: float, each: float, memory: int = 10**6
+    ) -> None:
+        self.fixed, self.each, self.memory = fixed, each, memory
+        self.now = 0.0
+        self.warmed: list[int] = []
+        monkeypatch.setattr("service.engines.capacity.time.perf_counter", lambda: self.now)
+
+    def warm_up(self, count: int) -> None:
+        if count > self.memory:
+            raise RuntimeError("CUDA out of memory. Tried to allocate")
+        self.warmed.append(count)
+
+    def run(self, pixels: Tensor, *, alone: bool) -> Tensor:
+        self.now += self.fixed + self.each * len(pixels)
+        return torch.zeros(len(pixels), 2, 8, 8)
+
+    def close(self) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("fixed", "each", "expected"),
+    [
+        pytest.param(0.0, 0.01, 1, id="twice as many take twice as long"),
+        pytest.param(0.01, 0.0001, 256, id="a pass costs more than its images"),
+        pytest.param(0.01, 0.01, 16, id="a little of both"),
+    ],
+)
+def test_grows_while_that_is_faster(
+    monkeypatch: pytest.MonkeyPatch, fixed: float, each: float, expected: int
+) -> None:
+    engine = Paced(monkeypatch, fixed=fixed, each=each)
+    assert find_capacity(engine, SPEC, max_pixels=256 * 64) == expected
+
+
+def test_stops_at_the_pixels_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = Paced(monkeypatch, fixed=1e-3, each=0.0)
+    assert find_capacity(engine, SPEC, max_pixels=10 * 64) == 8
+    assert max(engine.warmed) == 8
+
+
+def test_stops_where_memory_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = Paced(monkeypatch, fixed=1e-3, each=0.0, memory=5)
+    assert find_capacity(engine, SPEC, max_pixels=10**6) == 4
+
+
+def test_a_slow_device_is_not_made_to_work_for_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = Paced(monkeypatch, fixed=1.0, each=0.1)
+    assert find_capacity(engine, SPEC, max_pixels=10**6) == 1
+    assert engine.warmed == [1]
+
+
+def test_another_failure_is_not_taken_for_a_lack_of_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    engine = Paced(monkeypatch, fixed=1e-3, each=0.0)
+
+    def fail(count: int) -> None:
+        raise RuntimeError("illegal instruction")
+
+    monkeypatch.setattr(engine, "warm_up", fail)
+    with pytest.raises(RuntimeError, match="illegal"):
+        find_capacity(engine, SPEC, max_pixels=10**6)

@@ -1,0 +1,180 @@
+"""Which engine is taken, which is refused, and what is said about it."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from models import Checkpoint, ModelError
+from service.engines import choose
+from service.engines.choose import Wishes, choose_engine
+from service.engines.torch_engine import TorchEngine
+from service.errors import StartupError
+from tests.service.colours import colour_manifest, colour_network, encoded, picture_of
+
+Load = Callable[..., object]
+
+
+@pytest.fixture
+def checkpoint() -> Checkpoint:
+    return Checkpoint(colour_network(), colour_manifest())
+
+
+@pytest.fixture
+def wishes(tmp_path: Path) -> Wishes:
+    """With golden images that the colour network is sure of."""
+    golden = tmp_path / "golden"
+    golden.mkdir()
+    for seed in range(3):
+        (golden / f"{seed}.png").write_bytes(encoded(picture_of(32, 32, seed=seed)))
+    exports = tmp_path / "exports"
+    exports.mkdir()
+    return Wishes(device="cpu", exports=exports, golden_images=golden)
+
+
+@pytest.fixture
+def bf16(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A processor with bfloat16, whatever this one has."""
+    monkeypatch.setattr(choose, "has_fast_bf16", lambda device: True)
+    monkeypatch.setattr(choose, "features", lambda: ["AVX512-BF16"])
+
+
+@pytest.fixture
+def no_openvino(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choose, "find_spec", lambda name: None)
+
+
+class Wrong(TorchEngine):
+    """Gives every pixel the class after the right one."""
+
+    def run(self, pixels: Tensor, *, alone: bool) -> Tensor:
+        return super().run(pixels, alone=alone).roll(1, dims=1)
+
+
+def break_half(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half precision in PyTorch gets every pixel wrong from now on."""
+
+    def make(checkpoint: Checkpoint, *, precision: str, **options: object) -> TorchEngine:
+        kind = TorchEngine if precision == "float32" else Wrong
+        return kind(checkpoint, precision=precision, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(choose, "TorchEngine", make)
+    monkeypatch.setattr(choose, "isinstance", lambda engine, _: type(engine) is TorchEngine, False)
+
+
+class TestAutomatic:
+    def test_takes_openvino_in_bfloat16_where_the_processor_has_it(
+        self, checkpoint: Checkpoint, wishes: Wishes, bf16: None
+    ) -> None:
+        pytest.importorskip("openvino")
+        choice = choose_engine(checkpoint, wishes)
+        assert choice.engine.name == "openvino bfloat16"
+        assert "AVX512-BF16" in choice.reason
+        assert choice.agreement is not None
+        assert choice.agreement >= 0.995
+        assert choice.refused == []
+
+    def test_takes_float32_where_nothing_less_is_fast(
+        self, checkpoint: Checkpoint, wishes: Wishes, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        pytest.importorskip("openvino")
+        monkeypatch.setattr(choose, "has_fast_bf16", lambda device: False)
+        assert choose_engine(checkpoint, wishes).engine.name == "openvino float32"
+
+    def test_takes_pytorch_without_openvino(
+        self, checkpoint: Checkpoint, wishes: Wishes, bf16: None, no_openvino: None
+    ) -> None:
+        assert choose_engine(checkpoint, wishes).engine.name == "torch bfloat16"
+
+
+class TestGate:
+    def test_an_engine_that_says_something_else_is_refused_for_the_next(
+        self,
+        checkpoint: Checkpoint,
+        wishes: Wishes,
+        bf16: None,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        break_half(monkeypatch)
+        choice = choose_engine(checkpoint, replace(wishes, engine="torch"))
+        assert choice.engine.name == "torch float32"
+        assert choice.agreement is None
+        assert len(choice.refused) == 1
+        assert "torch bfloat16: agrees with float32 on " in choice.refused[0]
+        assert "99.5% are asked" in choice.refused[0]
+
+    def test_an_engine_that_cannot_be_made_is_refused_for_the_next(
+        self,
+        checkpoint: Checkpoint,
+        wishes: Wishes,
+        bf16: None,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        pytest.importorskip("openvino")
+
+        def fail(*_: object) -> None:
+            raise RuntimeError("this graph is beyond me\nand a page of reasons")
+
+        monkeypatch.setattr(choose, "convert", fail)
+        choice = choose_engine(checkpoint, wishes)
+        assert choice.engine.name == "torch bfloat16"
+        assert choice.refused == ["openvino bfloat16: this graph is beyond me"]
+
+    def test_the_pictures_that_come_with_it_are_used_when_none_are_named(
+        self, checkpoint: Checkpoint, wishes: Wishes
+    ) -> None:
+        choice = choose_engine(checkpoint, replace(wishes, golden_images=None, engine="openvino"))
+        assert choice.agreement is not None
+
+    def test_a_folder_without_images_is_named(
+        self, checkpoint: Checkpoint, wishes: Wishes, tmp_path: Path
+    ) -> None:
+        with pytest.raises(StartupError, match="exports: no image"):
+            choose_engine(checkpoint, replace(wishes, golden_images=wishes.exports))
+
+
+class TestWishes:
+    @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+    def test_a_precision_is_taken_as_asked(
+        self, checkpoint: Checkpoint, wishes: Wishes, precision: str
+    ) -> None:
+        choice = choose_engine(checkpoint, replace(wishes, engine="torch", precision=precision))
+        assert choice.engine.name == f"torch {precision}"
+        assert choice.reason == "as asked"
+
+    def test_int8_that_is_not_calibrated_is_refused_and_says_how(
+        self, checkpoint: Checkpoint, wishes: Wishes, bf16: None
+    ) -> None:
+        pytest.importorskip("openvino")
+        choice = choose_engine(checkpoint, replace(wishes, precision="int8"))
+        assert choice.engine.name == "openvino bfloat16"
+        assert "--calibration-images" in choice.refused[0]
+
+    def test_openvino_that_is_not_installed_is_said_to_be(
+        self, checkpoint: Checkpoint, wishes: Wishes, no_openvino: None
+    ) -> None:
+        with pytest.raises(StartupError, match=r"pip install '\.\[openvino\]'"):
+            choose_engine(checkpoint, replace(wishes, engine="openvino"))
+
+    def test_a_device_that_is_not_there_is_named(
+        self, checkpoint: Checkpoint, wishes: Wishes
+    ) -> None:
+        with pytest.raises(ModelError, match="'abacus'"):
+            choose_engine(checkpoint, replace(wishes, device="abacus"))
+
+    def test_compiled_and_cuda_graphs_are_pytorch_s(
+        self, checkpoint: Checkpoint, wishes: Wishes, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        modes: list[object] = []
+
+        def compile_(network: torch.nn.Module, **options: object) -> torch.nn.Module:
+            modes.append(options["mode"])
+            return network
+
+        monkeypatch.setattr(torch, "compile", compile_)
+        wanted = replace(wishes, engine="torch", precision="float32", compiled=True)
+        assert choose_engine(checkpoint, wanted).engine.name == "torch float32 compiled"
+        assert modes == ["default"]

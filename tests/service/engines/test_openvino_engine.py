@@ -1,0 +1,94 @@
+"""OpenVINO as an engine: what PyTorch says, from as many threads as it has lanes."""
+
+import threading
+
+import pytest
+import torch
+from torch import Tensor
+
+from models import Checkpoint, list_architectures
+from models.manifest import InputSpec
+from service.engines.openvino_engine import OpenVINOEngine, convert, usable_cores
+from service.engines.torch_engine import TorchEngine
+from tests.networks import manifest_for, small_network
+from tests.service.colours import colour_manifest, colour_network
+from tests.service.engines.test_torch_engine import colour_inputs
+
+pytest.importorskip("openvino", reason="openvino is optional")
+
+CPU = torch.device("cpu")
+
+
+def noise(count: int, spec: InputSpec) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    size = (count, 3, spec.height, spec.width)
+    return torch.randint(0, 256, size, dtype=torch.uint8, generator=generator)
+
+
+def colour_engine(precision: str = "float32") -> OpenVINOEngine:
+    network = colour_network()
+    spec = colour_manifest().input
+    return OpenVINOEngine(convert(network), spec, precision=precision, arithmetic=precision)
+
+
+@pytest.mark.parametrize("name", list_architectures())
+def test_every_architecture_answers_as_in_pytorch(name: str) -> None:
+    network = small_network(name)
+    checkpoint = Checkpoint(network, manifest_for(network, name))
+    spec = checkpoint.manifest.input
+    engine = OpenVINOEngine(convert(network), spec, precision="float32", arithmetic="float32")
+    expected = TorchEngine(checkpoint, device=CPU, precision="float32", compiled=False)
+    inputs = noise(2, spec)
+    for alone in (True, False):
+        actual = engine.run(inputs, alone=alone)
+        assert actual.dtype == torch.float32
+        torch.testing.assert_close(actual, expected.run(inputs, alone=True), rtol=1e-2, atol=1e-3)
+
+
+def test_a_batch_answers_as_each_alone() -> None:
+    engine, inputs = colour_engine(), colour_inputs(4)
+    together = engine.run(inputs, alone=False)
+    alone = torch.cat([engine.run(image[None], alone=True) for image in inputs])
+    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
+
+
+def test_bfloat16_agrees_on_clear_pictures() -> None:
+    inputs = colour_inputs()
+    half = colour_engine("bfloat16").run(inputs, alone=True).argmax(1)
+    full = colour_engine("float32").run(inputs, alone=True).argmax(1)
+    assert (half == full).float().mean() >= 0.99
+
+
+def test_an_answer_is_not_overwritten_by_the_next() -> None:
+    engine, inputs = colour_engine(), colour_inputs(2)
+    first = engine.run(inputs[:1], alone=True)
+    kept = first.clone()
+    engine.run(inputs[1:], alone=True)
+    assert torch.equal(first, kept)
+
+
+def test_threads_beyond_its_lanes_wait_and_mix_nothing_up() -> None:
+    engine, inputs = colour_engine(), colour_inputs(6)
+    expected = engine.run(inputs, alone=True)
+    answers: list[Tensor | None] = [None] * len(inputs)
+
+    def work(index: int) -> None:
+        for _ in range(5):
+            answers[index] = engine.run(inputs[index : index + 1], alone=index % 2 == 0)[0]
+
+    threads = [threading.Thread(target=work, args=(index,)) for index in range(len(inputs))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for answer, right in zip(answers, expected, strict=True):
+        assert answer is not None
+        torch.testing.assert_close(answer, right, rtol=1e-4, atol=1e-5)
+
+
+def test_has_at_most_a_lane_for_every_core() -> None:
+    assert 1 <= colour_engine().lanes <= usable_cores()
+
+
+def test_the_name_says_what_it_is() -> None:
+    assert colour_engine().name == "openvino float32"
