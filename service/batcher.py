@@ -200,23 +200,13 @@ class Batcher:
         return jobs
 
     def _compute(self, jobs: list[_Job], *, alone: bool) -> None:
-        began = time.perf_counter()
-        try:
-            answers = self.engine.run(torch.stack([job.pixels for job in jobs]), alone=alone)
-        except Exception as error:  # noqa: BLE001 - whatever it was, the thread must live on
-            self._fail_or_retry(jobs, error)
+        error = self._run(jobs, alone=alone)
+        if error is None:
             return
-        took = time.perf_counter() - began
-        for job, probabilities in zip(jobs, answers, strict=True):
-            job.future.set_result(Answer(probabilities, began - job.queued, took, len(jobs)))
-
-    def _fail_or_retry(self, jobs: list[_Job], error: Exception) -> None:
-        """What does not fit the memory is halved; otherwise one bad image must not fail its
-        batch-mates, so each is tried alone."""
         if len(jobs) == 1:
             jobs[0].future.set_exception(_failure(error))
             return
-        size = 1
+        size = 1  # one bad image must not fail its batch-mates, so each is tried alone
         if is_out_of_memory(error):
             size = len(jobs) // 2
             with self._wake:
@@ -225,15 +215,27 @@ class Batcher:
         for begin in range(0, len(jobs), size):
             self._compute(jobs[begin : begin + size], alone=False)
 
+    def _run(self, jobs: list[_Job], *, alone: bool) -> Exception | None:
+        """The error, if the pass failed. Without its frames, which would keep the images."""
+        began = time.perf_counter()
+        try:
+            answers = self.engine.run(torch.stack([job.pixels for job in jobs]), alone=alone)
+        except Exception as error:  # noqa: BLE001 - whatever it was, the thread must live on
+            if len(jobs) == 1:
+                logger.error("the network failed on an image", exc_info=error)
+            return error.with_traceback(None)
+        took = time.perf_counter() - began
+        for job, probabilities in zip(jobs, answers, strict=True):
+            job.future.set_result(Answer(probabilities, began - job.queued, took, len(jobs)))
+        return None
+
 
 def _failure(error: Exception) -> ServiceError:
-    """Kept small: in the error's frames the image would be kept from being freed."""
+    """What the client is told."""
     failure: ServiceError
     if is_out_of_memory(error):
-        logger.error("the device has no memory for a single unit: %s", error)
         failure = OverloadedError("the device has no memory for this image at the moment")
     else:
-        logger.error("the network failed on an image", exc_info=error)
         failure = EngineFailedError("the network failed on this image; the log has the details")
-    failure.__cause__ = error.with_traceback(None)
+    failure.__cause__ = error
     return failure

@@ -2,6 +2,7 @@
 
 import os
 import warnings
+from functools import cache
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -54,11 +55,9 @@ class OpenVINOEngine:
         return self._passes[key]
 
     def _compile(self, count: int, *, alone: bool) -> Any:
-        from openvino import Core
-
         graph = self._graph.clone()
         graph.reshape([count, self.spec.height, self.spec.width, 3])
-        return Core().compile_model(
+        return _core().compile_model(
             graph,
             "CPU",
             {
@@ -105,9 +104,16 @@ def convert(network: SegmentationNetwork) -> Any:
 
 
 def read(path: Path) -> Any:
+    return _core().read_model(path)
+
+
+@cache
+def _core() -> Any:
+    """Kept to the end of the process: its CPU plugin has given this thread a stack for signals,
+    and frees it when it is unloaded; the next signal would end the process."""
     from openvino import Core
 
-    return Core().read_model(path)
+    return Core()
 
 
 def usable_cores() -> int:
