@@ -81,8 +81,8 @@ def palette_conflict(folder: VocFolder, images: Iterable[ImageAudit]) -> str | N
     by_index = folder.mask_path(examples[Reading.BY_INDEX])
     return (
         f"{folder.mask_path(examples[Reading.BY_COLOR])}: its palette has the classes' colours in "
-        f"another order, that of {by_index.name} has colours of no class: the same index would "
-        "mean two classes; give every mask the palette of the classes, or none"
+        f"another order, that of {by_index.name} does not tell classes by colour: the same index "
+        "would mean two classes; give every mask the palette of the classes, or none"
     )
 
 

@@ -29,8 +29,8 @@ class Reading(Enum):
     of both latter kinds contradicts itself, because one index means two classes in it."""
 
     PLAIN = "plain"  # no palette, or one whose colours and indices say the same
-    BY_COLOR = "palette colours"  # every used colour is a class's, but not that of its index
-    BY_INDEX = "palette indices"  # a used colour is no class's
+    BY_COLOR = "palette colours"  # each used colour names a class, but not that of its index
+    BY_INDEX = "palette indices"  # a used colour names no class, or more than one index
 
 
 @dataclass(frozen=True)
@@ -144,18 +144,37 @@ def _histogram(values: Values) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 
 
 def _palette_to_ids(image: Image.Image, class_set: ClassSet, path: Path) -> DecodedMask:
-    """Palette images whose used colours are all class colours are read by colour, so that a
-    palette in another order is not taken for class ids; others by index."""
+    """Palette images whose used colours each name one class are read by colour, so that a palette
+    in another order is not taken for class ids; others by index."""
     colors = np.array(image.getpalette("RGB"), dtype=np.int64).reshape(-1, 3)
+    meanings = np.full(256, UNKNOWN, dtype=np.int16)
+    meanings[: len(colors)] = _lookup(_packed(colors), class_set)
     indices: Labels = np.array(image)
     used = np.bincount(indices.ravel()).nonzero()[0]
-    ids = _lookup(_packed(colors[used[used < len(colors)]]), class_set)
-    if len(ids) < len(used) or (ids == UNKNOWN).any():
+    if not _names_classes(meanings, used, class_set):
         return DecodedMask(_indices_to_ids(indices, class_set, path), Reading.BY_INDEX)
-    table = np.zeros(256, dtype=np.uint8)
-    table[used] = ids
-    reading = Reading.PLAIN if np.array_equal(ids, used) else Reading.BY_COLOR
-    return DecodedMask(table[indices], reading)
+    same = np.array_equal(meanings[used], used)
+    labels = meanings.astype(np.uint8)[indices]
+    return DecodedMask(labels, Reading.PLAIN if same else Reading.BY_COLOR)
+
+
+def _names_classes(meanings: Ids, used: NDArray[np.intp], class_set: ClassSet) -> bool:
+    """Whether the colours of the `used` indices can be trusted; `meanings` (256,) is the id that
+    the colour of each index stands for.
+
+    Palettes are padded, mostly with black, which may be a class's colour: what has the padding's
+    colour is not that class. So no two indices may share a colour, neither among those used nor
+    with the class's own index, and the ignored value may have no colour but the border's.
+    """
+    ids = meanings[used]
+    if (ids == UNKNOWN).any() or len(np.unique(ids)) < len(ids):
+        return False
+    if ((ids != used) & (meanings[ids] == ids)).any():
+        return False
+    ignored = class_set.ignore_index
+    if ignored not in used or meanings[ignored] == ignored:
+        return True
+    return class_set.classes[int(meanings[ignored])].color == VOC_BORDER_COLOR
 
 
 def _colors_to_ids(rgb: NDArray[np.uint8], class_set: ClassSet, path: Path) -> Labels:
