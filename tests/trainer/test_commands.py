@@ -78,7 +78,7 @@ def test_evaluate_writes_its_figures(checkpoint: Path, data: Path, tmp_path: Pat
 def test_evaluate_shows_its_figures(checkpoint: Path, data: Path, tmp_path: Path) -> None:
     figures = evaluate(checkpoint, data, tmp_path)
     shown = succeed("evaluate", "--checkpoint", checkpoint, "--data", data).words
-    assert f"1 images: pixel accuracy {figures['pixel_accuracy']:.4f}" in shown
+    assert f"1 image: pixel accuracy {figures['pixel_accuracy']:.4f}" in shown
     assert f"mean IoU {figures['mean_iou']:.4f}" in shown
     assert f"mean Dice {figures['mean_dice']:.4f}" in shown
     assert f"mean boundary IoU {figures['mean_boundary_iou']:.4f}" in shown
@@ -122,6 +122,12 @@ def network_without_blue(path: Path, class_set: ClassSet) -> None:
 def test_an_unknown_class_lists_the_classes(checkpoint: Path, data: Path) -> None:
     line = refusal("evaluate", "--checkpoint", checkpoint, "--data", data, "--classes", "blue")
     assert "--classes: 'blue' is not one of ground, red, green" in line
+
+
+@pytest.mark.parametrize("names", ["", ",", " , "])
+def test_a_mean_over_no_class_is_refused(names: str, checkpoint: Path, data: Path) -> None:
+    line = refusal("evaluate", "--checkpoint", checkpoint, "--data", data, "--classes", names)
+    assert line == f"error: --classes {names!r}: names no class"
 
 
 @pytest.mark.parametrize(("border", "other"), [("class", "ignore"), ("ignore", "class")])
@@ -240,7 +246,7 @@ def test_check_passes_a_good_folder_and_shows_what_it_holds(data: Path) -> None:
     write_mask(data, "b", np.zeros((40, 50), dtype=np.uint8))
     shown = succeed("check", "--data", data).words
     assert "split train: 3 images, 2 sizes, 24x20 to 50x40, 240 pixels ignored" in shown
-    assert "split val: 1 images, 1 sizes, 24x20 to 24x20, 120 pixels ignored" in shown
+    assert "split val: 1 image, 1 size, 24x20 to 24x20, 120 pixels ignored" in shown
     total = 2 * 360 + 2000
     assert f"ground 3 2,240 {2240 / total:.2%}" in shown
     assert f"red 2 240 {240 / total:.2%}" in shown
@@ -258,7 +264,7 @@ def break_everything(data: Path) -> list[str]:
         "a.png: unknown mask values 9 (480 pixels)",
         "b.png: the mask is missing",
         "c.png: the mask is 20x24, its image 24x20",
-        "splits train and val share 1 images, c among them",
+        "splits train and val share 1 image, c among them",
         "test.txt: the split is empty",
     ]
 
@@ -273,6 +279,11 @@ def test_check_lists_every_problem_and_fails(data: Path) -> None:
     assert len(problems) == 5  # c, in both splits, is told once
     assert "5 problems" in outcome.stdout
     assert "ready" not in outcome.stdout
+
+
+def test_one_problem_is_not_several(data: Path) -> None:
+    (data / "SegmentationClass/b.png").unlink()
+    assert run_command("check", "--data", data).stdout.splitlines()[-1] == "1 problem"
 
 
 def test_check_of_one_split_leaves_the_others_alone(data: Path) -> None:
@@ -345,7 +356,7 @@ def test_check_draws_what_it_found(data: Path, tmp_path: Path) -> None:
 def test_check_lists_near_duplicates_without_failing(data: Path) -> None:
     write_image(data, "c", noise(20, 24, seed=1))
     shown = succeed("check", "--data", data).words
-    assert "note: 1 pairs of near-duplicates inside train" in shown
+    assert "note: 1 pair of near-duplicates inside train" in shown
     assert "b and c, distance 0" in shown
     assert (
         "b and c, distance" not in succeed("check", "--data", data, "--near-duplicates", -1).words
@@ -357,4 +368,4 @@ def test_check_looks_at_the_splits_that_fit_is_told_to_use(data: Path) -> None:
     succeed("check", "--data", data)
     outcome = run_command("check", "--data", data, "--train-split", "more")
     assert outcome.status == 1
-    assert "problem: splits more and val share 1 images, d among them" in outcome.stdout
+    assert "problem: splits more and val share 1 image, d among them" in outcome.stdout

@@ -104,6 +104,14 @@ def test_a_missing_mask_is_one_line(data: Path, tmp_path: Path) -> None:
     assert "SegmentationClass/b.png: the mask is missing" in line
 
 
+def test_an_image_of_both_splits_under_two_names_ends_fit(data: Path, tmp_path: Path) -> None:
+    images = data / "JPEGImages"
+    (images / "d.png").write_bytes((images / "b.png").read_bytes())
+    line = refusal("fit", "--data", data, "--out", tmp_path / "run", *SMALL, *ONCE)
+    assert f"{images}/d.png holds the bytes of b.png" in line
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_real_process_fails_in_one_line_without_a_traceback(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "trainer", "check", "--data", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

@@ -20,6 +20,7 @@ from trainer.pictures.audit_figures import draw_class_shares, draw_image_sizes
 from trainer.pictures.contact_sheet import draw_pairs, draw_samples
 from trainer.pictures.figures import save_figure
 from trainer.progress import Reporter
+from trainer.wording import counted
 
 logger = logging.getLogger(__name__)
 
@@ -91,9 +92,10 @@ def _audit(folder: VocFolder, options: CheckOptions) -> DatasetAudit:
 def _show_split(console: Console, audit: SplitAudit, folder: VocFolder) -> None:
     widths, heights = zip(*audit.sizes, strict=True) if audit.sizes else ((0,), (0,))
     console.print(
-        f"split {audit.name}: {audit.images} images, {len(audit.sizes)} sizes, "
+        f"split {audit.name}: {counted(audit.images, 'image')}, "
+        f"{counted(len(audit.sizes), 'size')}, "
         f"{min(widths)}x{min(heights)} to {max(widths)}x{max(heights)}, "
-        f"{audit.ignored_pixels:,} pixels ignored",
+        f"{counted(audit.ignored_pixels, 'pixel')} ignored",
         highlight=False,
     )
     table = Table("class", "images", "pixels", "share")
@@ -114,8 +116,8 @@ def _show_near(console: Console, where: str, pairs: Pairs | None, max_distance: 
     if pairs is None or not pairs.count:
         return
     console.print(
-        f"note: {pairs.count:,} pairs of near-duplicates {where} (perceptual hashes at most "
-        f"{max_distance} of 64 bits apart)",
+        f"note: {counted(pairs.count, 'pair')} of near-duplicates {where} "
+        f"(perceptual hashes at most {max_distance} of 64 bits apart)",
         highlight=False,
         soft_wrap=True,
     )
@@ -130,8 +132,9 @@ def _show_problems(console: Console, problems: list[str]) -> None:
     for problem in problems[:MAX_LISTED_PROBLEMS]:
         console.print(f"problem: {problem}", style="red", markup=False, soft_wrap=True)
     if len(problems) > MAX_LISTED_PROBLEMS:
-        console.print(f"and {len(problems) - MAX_LISTED_PROBLEMS} more problems", style="red")
-    verdict = f"{len(problems)} problems" if problems else "ready to train"
+        left = len(problems) - MAX_LISTED_PROBLEMS
+        console.print(f"and {counted(left, 'more problem')}", style="red")
+    verdict = counted(len(problems), "problem") if problems else "ready to train"
     console.print(verdict, style="red" if problems else "green")
 
 

@@ -29,6 +29,7 @@ from trainer.pictures.figures import draw_class_bars, draw_comparison, draw_conf
 from trainer.pictures.samples import file_name, save_comparison
 from trainer.precision import Precision
 from trainer.progress import Reporter
+from trainer.wording import counted
 
 logger = logging.getLogger(__name__)
 
@@ -114,7 +115,7 @@ def evaluate(
     manifest = checkpoint.manifest
     folder = VocFolder.open(data, border=border or border_of(manifest.arguments.num_classes, data))
     require_same_classes(manifest, folder, name=str(checkpoint_path))
-    chosen = class_ids(folder, classes) if classes else None
+    chosen = _chosen(folder, classes)
     ids = folder.split(split)[:limit]
     precision = Precision(choose_device(device))
     # in memory as the service has it: the arithmetic is then the same
@@ -133,9 +134,17 @@ def evaluate(
     if outputs.pictures is not None:
         _write_pictures(outputs.pictures, plain, worst, folder)
     _show_classes(plain, folder)
-    _show_totals(f"{plain.images} images", plain, chosen)
+    _show_totals(counted(plain.images, "image"), plain, chosen)
     if augmented is not None:
         _show_totals(f"with {augmentation}", augmented, chosen)
+
+
+def _chosen(folder: VocFolder, classes: str | None) -> list[int] | None:
+    if classes is None:
+        return None
+    if not (chosen := class_ids(folder, classes)):
+        raise ConfigError(f"--classes {classes!r}: names no class")
+    return chosen
 
 
 def border_of(num_classes: int, data: Path) -> str | None:

@@ -12,6 +12,7 @@ from trainer.evaluation.evaluate import require_same_classes
 from trainer.export.formats import choose_format
 from trainer.export.run import Exported, ExportImages, export_checkpoint
 from trainer.progress import Reporter
+from trainer.wording import counted
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +62,7 @@ def _open(data: Path, checkpoint: Checkpoint, border: str | None, *, name: str) 
 def _show(exported: Exported) -> None:
     console = Console(markup=False, soft_wrap=True, highlight=False)
     agreement = exported.agreement
-    line = f"{agreement.images} images: pixel agreement {agreement.pixel_agreement:.5f}"
+    line = f"{counted(agreement.images, 'image')}: pixel agreement {agreement.pixel_agreement:.5f}"
     if agreement.iou_drop is not None:
         line += (
             f", mean IoU {agreement.mean_iou_checkpoint:.4f} in the checkpoint, "

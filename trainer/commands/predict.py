@@ -8,6 +8,7 @@ from rich.console import Console
 from models import load_checkpoint
 from trainer.predict import image_files, predict_folder
 from trainer.progress import Reporter
+from trainer.wording import counted
 
 logger = logging.getLogger(__name__)
 
@@ -25,5 +26,6 @@ def predict(checkpoint_path: Path, images: Path, out: Path, *, device: str) -> i
                 logger.error("%s: %s", path, problem)
 
         failed = predict_folder(checkpoint, files, out, device=device, on_image=on_image)
-    logger.info("%d masks in %s, %d images failed", len(files) - failed, out, failed)
+    done, left = counted(len(files) - failed, "mask"), counted(failed, "image")
+    logger.info("%s in %s, %s failed", done, out, left)
     return failed
