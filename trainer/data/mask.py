@@ -13,6 +13,7 @@ from torch import Tensor
 
 from models.classes import VOC_BORDER_COLOR, ClassSet
 from trainer.errors import DatasetError
+from trainer.wording import counted
 
 UNKNOWN = -1  # wider than an id: all 256 of those can mean something
 MAX_LISTED_VALUES = 5
@@ -52,16 +53,27 @@ def decode_mask(path: Path, class_set: ClassSet, *, border_id: int | None = None
     `border_id` turns the ignore value into that class (the report's 22nd). Any value that is
     neither a class nor ignored raises DatasetError with the value and its pixel count.
     """
+    require_mask_file(path)
     try:
         with path.open("rb") as stream:
             mask = _decode(stream, class_set, path)
-    except FileNotFoundError as error:
-        raise DatasetError(f"{path}: the mask is missing{_similar(path)}") from error
     except (OSError, SyntaxError, ValueError) as error:
-        raise DatasetError(f"{path}: cannot be read as a mask ({error})") from error
+        reason = getattr(error, "strerror", None) or error
+        raise DatasetError(f"{path}: cannot be read as a mask ({reason})") from error
     if border_id is not None:
         mask.labels[mask.labels == class_set.ignore_index] = border_id
     return mask
+
+
+def require_mask_file(path: Path) -> None:
+    """A DatasetError where there is none; reading a pipe would wait for ever."""
+    if path.is_file():
+        return
+    if path.exists():
+        raise DatasetError(f"{path}: is a {'folder' if path.is_dir() else 'device'}, not a mask")
+    if path.is_symlink():
+        raise DatasetError(f"{path}: the mask is missing; the link leads nowhere")
+    raise DatasetError(f"{path}: the mask is missing{_similar(path)}")
 
 
 def _similar(path: Path) -> str:
@@ -82,6 +94,7 @@ def _decode(stream: BinaryIO, class_set: ClassSet, path: Path) -> DecodedMask:
             raise DatasetError(f"{path}: 16 bits a channel; a mask in colours has 8")
         if image.mode == "P":
             return _palette_to_ids(image, class_set, path)
+        _refuse_transparency(image, path)
         if image.mode in ("RGB", "RGBA"):
             rgb = np.asarray(image.convert("RGB"))
             return DecodedMask(_colors_to_ids(rgb, class_set, path), Reading.PLAIN)
@@ -101,12 +114,19 @@ def _depth_and_color_type(stream: BinaryIO, path: Path) -> tuple[int, int]:
         raise DatasetError(f"{path}: a {image.format} file under a PNG's name; masks are PNG")
 
 
+def _refuse_transparency(image: Image.Image, path: Path) -> None:
+    """What lies under a pixel that does not show was hardly meant as a label."""
+    if image.mode not in ("LA", "RGBA"):
+        return
+    if clear := int((np.asarray(image.getchannel("A")) < 255).sum()):
+        raise DatasetError(
+            f"{path}: transparent in {counted(clear, 'pixel')}; a mask labels or ignores each"
+        )
+
+
 def _indices(image: Image.Image, bits: int, path: Path) -> Values:
     """The samples of a grey image as they are stored."""
     if image.mode == "LA":
-        alpha = np.asarray(image.getchannel("A"))
-        if clear := int((alpha < 255).sum()):
-            raise DatasetError(f"{path}: {clear} grey pixels are transparent; is that a label?")
         image = image.getchannel("L")
     if image.mode == "1":
         return np.array(image, dtype=np.uint8)

@@ -1,5 +1,6 @@
 """Reading label masks."""
 
+import os
 import struct
 import zlib
 from collections.abc import Callable
@@ -251,10 +252,35 @@ def test_grey_with_an_opaque_alpha_channel_holds_indices(tmp_path: Path) -> None
     assert read_mask(path, THREE_CLASSES).tolist() == IDS.tolist()
 
 
-def test_transparent_grey_is_refused_with_its_pixel_count(tmp_path: Path) -> None:
+@pytest.mark.parametrize("alpha", [0, 254])
+@pytest.mark.parametrize("mode", ["LA", "RGBA"])
+def test_transparency_is_refused_with_its_pixel_count(
+    mode: str, alpha: int, tmp_path: Path
+) -> None:
     path = tmp_path / "m.png"
-    Image.new("LA", (3, 3)).save(path)
-    with pytest.raises(DatasetError, match=r"m\.png: 9 grey pixels are transparent"):
+    mask = Image.new(mode, (3, 3), (0,) * (len(mode) - 1) + (255,))
+    mask.paste((0,) * (len(mode) - 1) + (alpha,), (0, 0, 2, 1))
+    mask.save(path)
+    with pytest.raises(DatasetError, match=r"m\.png: transparent in 2 pixels"):
+        read_mask(path, THREE_CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("make", "complaint"),
+    [
+        (Path.mkdir, "is a folder, not a mask"),
+        (os.mkfifo, "is a device, not a mask"),
+        (lambda path: path.symlink_to("nowhere"), "the mask is missing; the link leads nowhere"),
+        (lambda path: path.symlink_to(path.name), "the mask is missing; the link leads nowhere"),
+    ],
+)
+def test_what_is_no_file_is_not_opened(
+    make: Callable[[Path], object], complaint: str, tmp_path: Path
+) -> None:
+    """A pipe without a writer would be waited for."""
+    path = tmp_path / "m.png"
+    make(path)
+    with pytest.raises(DatasetError, match=rf"m\.png: {complaint}$"):
         read_mask(path, THREE_CLASSES)
 
 
