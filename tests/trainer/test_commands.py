@@ -143,6 +143,14 @@ def test_evaluate_points_at_the_border_when_the_class_counts_differ(
     assert "--border class" in line
 
 
+def test_the_border_is_not_blamed_for_other_classes(
+    checkpoint: Path, data: Path, tmp_path: Path
+) -> None:
+    (data / "classes.json").unlink()
+    line = refusal("evaluate", "--checkpoint", checkpoint, "--data", data)
+    assert line.endswith(f"has 3 classes, the dataset {data} 22")
+
+
 @pytest.mark.parametrize("border", ["class", "ignore"])
 def test_evaluate_takes_the_border_as_the_checkpoint_did(
     border: str, data: Path, tmp_path: Path

@@ -207,7 +207,8 @@ def require_same_classes(manifest: Manifest, folder: VocFolder, *, name: str) ->
     if ours == theirs:
         return
     if len(ours) != len(theirs):
-        hint = " (--border class gives 22, --border ignore 21)" if len(theirs) in (21, 22) else ""
+        differ_by_border = {len(ours), len(theirs)} == {21, 22}
+        hint = " (--border class gives 22, --border ignore 21)" if differ_by_border else ""
         raise DatasetError(
             f"{name}: the checkpoint has {len(ours)} classes, the dataset {folder.root} "
             f"{len(theirs)}{hint}"
