@@ -8,6 +8,7 @@ from matplotlib.ticker import PercentFormatter
 
 from models.classes import ClassSet
 from trainer.data.split_audit import SplitAudit
+from trainer.pictures.lettering import class_label
 from trainer.wording import counted
 
 MAX_CLASSES_SHOWN = 40
@@ -23,7 +24,7 @@ def draw_class_shares(splits: list[SplitAudit], class_set: ClassSet) -> Figure:
     figure = Figure(figsize=(11, height), dpi=100, layout="constrained")
     FigureCanvasAgg(figure)
     pixels, images = figure.subplots(1, 2, sharey=True)
-    names = [class_set.names[index] for index in shown]
+    names = [class_label(index, class_set.names[index]) for index in shown]
     _bars(pixels, [split.shares[shown] for split in splits], [s.name for s in splits])
     _bars(
         images,
