@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from models.devices import keep_freed_memory
 from models.errors import ModelError
@@ -19,6 +18,7 @@ from trainer.commands.fit import fit as fit_command
 from trainer.commands.predict import predict as predict_command
 from trainer.commands.report import report as report_command
 from trainer.config import FitConfig
+from trainer.console import plain_console
 from trainer.errors import TrainerError
 from trainer.fit_options import fit_config, takes_fit_options
 
@@ -199,7 +199,7 @@ def main() -> None:
     """Runs a command; what went wrong is one line on stderr and exit status 1."""
     logging.basicConfig(level="INFO", format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     keep_freed_memory()
-    console = Console(stderr=True, soft_wrap=True, markup=False, highlight=False)
+    console = plain_console(stderr=True, soft_wrap=True)
     try:
         app()
     except (TrainerError, ModelError, OSError) as error:

@@ -324,7 +324,7 @@ def test_check_refuses_a_limit_below_one(value: str, data: Path) -> None:
     assert "--limit" in outcome.stderr
 
 
-@pytest.mark.parametrize("name", ["lane [solid]", "[bold]", "a[/]b"])
+@pytest.mark.parametrize("name", ["lane [solid]", "[bold]", "a[/]b", "a :b: c"])
 def test_class_names_are_shown_as_they_are(name: str, data: Path) -> None:
     renamed = SegmentationClass(2, name, (0, 255, 0))
     write_classes(data, ClassSet((*THREE_CLASSES.classes[:2], renamed)))

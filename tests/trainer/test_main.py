@@ -73,6 +73,11 @@ def test_fit_names_the_option_and_the_value(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("name", ["a:b", ":smile:", "[red]"])
+def test_a_value_is_repeated_as_it_was_given(name: str, data: Path) -> None:
+    assert f"/{name}/JPEGImages: no such" in refusal("check", "--data", data / name)
+
+
 def test_a_file_in_the_run_folders_place_is_one_line(data: Path, tmp_path: Path) -> None:
     (tmp_path / "run").write_text("a file")
     assert "run" in refusal("fit", "--data", data, "--out", tmp_path / "run", *SMALL, *ONCE)

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
 from models import Checkpoint, load_checkpoint
 from models.atomic import write_bytes
 from models.devices import choose_device
+from trainer.console import plain_console
 from trainer.data.dataset import VocFolder
 from trainer.errors import ConfigError
 from trainer.evaluation.evaluate import (
@@ -122,7 +122,7 @@ def evaluate(
     checkpoint.network.to(precision.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     augmentation = TestTimeAugmentation() if tta else None
     worst = WorstImages(outputs.worst if outputs.pictures is not None else 0)
-    with Reporter(Console(stderr=True)) as reporter:
+    with Reporter(plain_console(stderr=True)) as reporter:
         measurement = Measurement(checkpoint, folder, split, ids, precision, batch_size, reporter)
         plain = measurement.run(worst=worst, samples=outputs.samples)
         augmented = measurement.run(tta=augmentation) if augmentation else None
@@ -184,7 +184,7 @@ def _show_classes(evaluation: Evaluation, folder: VocFolder) -> None:
     means = [matrix.mean_iou(), matrix.mean_dice()]
     means += [boundary.mean_iou()] if boundary is not None else []
     table.add_row("mean", *map(_four_digits, means))
-    Console(markup=False).print(table)
+    plain_console().print(table)
 
 
 def _four_digits(value: float) -> str:
@@ -204,5 +204,5 @@ def _show_totals(what: str, evaluation: Evaluation, chosen: list[int] | None) ->
     figures.append(f"loss {evaluation.loss:.4f}")
     if chosen is not None:
         figures.append(f"mean IoU over the {len(chosen)} named {matrix.mean_iou(chosen):.4f}")
-    console = Console(markup=False, highlight=False, soft_wrap=True)
+    console = plain_console(soft_wrap=True)
     console.print(f"{what}: {', '.join(figures)}")

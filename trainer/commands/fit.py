@@ -2,10 +2,9 @@
 
 import logging
 
-from rich.console import Console
-
 from trainer.commands.report import has_report, report_run
 from trainer.config import FitConfig
+from trainer.console import plain_console
 from trainer.distributed import join_processes
 from trainer.progress import Reporter
 from trainer.training.interrupt import Interrupt
@@ -20,7 +19,7 @@ def fit(config: FitConfig) -> None:
     with join_processes(config.device) as (processes, device):
         if not processes.first:
             logging.getLogger().setLevel(logging.WARNING)
-        console = Console(stderr=True, quiet=not processes.first)
+        console = plain_console(stderr=True, quiet=not processes.first)
         with Reporter(console) as reporter, Interrupt() as interrupt:
             try:
                 trained = Run(config, reporter, interrupt, processes, device).execute()

@@ -6,11 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from rich.console import Console
 
 from models import Checkpoint, load_checkpoint
 from models.devices import choose_device
 from trainer.config import FitConfig
+from trainer.console import plain_console
 from trainer.data.audit import audit_for_training
 from trainer.data.dataset import VocFolder
 from trainer.data.loader import loader_processes
@@ -30,7 +30,7 @@ def report(run: Path, *, data: Path | None, device: str, worst: int) -> None:
     """Measures the best checkpoint of a run folder again and writes `report.html` there."""
     config = _configuration(run)
     config = replace(config, out=run, data=data or config.data)
-    with Reporter(Console(stderr=True)) as reporter:
+    with Reporter(plain_console(stderr=True)) as reporter:
         report_run(config, reporter, choose_device(device), worst=worst)
 
 
