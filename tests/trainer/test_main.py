@@ -41,6 +41,24 @@ def test_a_mistyped_command_is_a_usage_error(arguments: tuple[str, ...]) -> None
 
 @pytest.mark.parametrize(
     ("command", "option"),
+    [
+        ("fit", "--out"),
+        ("fit", "--init"),
+        ("predict", "--out"),
+        ("export", "--out"),
+        ("check", "--pictures"),
+        ("report", "--run"),
+        ("evaluate", "--json"),
+    ],
+)
+def test_an_empty_path_is_not_the_current_folder(command: str, option: str) -> None:
+    outcome = run_command(command, option, "")
+    assert outcome.status == 2
+    assert f"'{option}': must not be empty" in outcome.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "option"),
     [("fit", "--resume"), ("evaluate", "--json"), ("check", "--split"), ("predict", "--images")],
 )
 def test_help_lists_the_options_and_is_no_error(command: str, option: str) -> None:
