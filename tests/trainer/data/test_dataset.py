@@ -260,7 +260,7 @@ def test_ids_order_and_classes_change_the_fingerprint(root: Path, tmp_path: Path
 def test_the_fingerprint_waits_for_no_pipe(root: Path) -> None:
     (root / "SegmentationClass/b.png").unlink()
     os.mkfifo(root / "SegmentationClass/b.png")
-    with pytest.raises(DatasetError, match=r"b\.png: is a device, not a mask"):
+    with pytest.raises(DatasetError, match=r"b\.png: is a pipe or device, not a mask"):
         VocFolder.open(root).fingerprint(["a", "b"])
 
 

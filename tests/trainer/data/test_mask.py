@@ -269,7 +269,7 @@ def test_transparency_is_refused_with_its_pixel_count(
     ("make", "complaint"),
     [
         (Path.mkdir, "is a folder, not a mask"),
-        (os.mkfifo, "is a device, not a mask"),
+        (os.mkfifo, "is a pipe or device, not a mask"),
         (lambda path: path.symlink_to("nowhere"), "the mask is missing; the link leads nowhere"),
         (lambda path: path.symlink_to(path.name), "the mask is missing; the link leads nowhere"),
     ],
