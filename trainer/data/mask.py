@@ -70,7 +70,9 @@ def require_mask_file(path: Path) -> None:
     if path.is_file():
         return
     if path.exists():
-        raise DatasetError(f"{path}: is a {'folder' if path.is_dir() else 'pipe or device'}, not a mask")
+        raise DatasetError(
+            f"{path}: is a {'folder' if path.is_dir() else 'pipe or device'}, not a mask"
+        )
     if path.is_symlink():
         raise DatasetError(f"{path}: the mask is missing; the link leads nowhere")
     raise DatasetError(f"{path}: the mask is missing{_similar(path)}")
