@@ -95,14 +95,17 @@ class FitConfig:
             choices = ", ".join(list_architectures())
             raise ConfigError(f"--arch {self.arch}: choose from {choices}")
         check_options(self)
-        parse_size("image_size", self.image_size)
-        if self.crop_size is not None:
-            parse_size("crop_size", self.crop_size)
-            if self.input_mode == "tile":
-                raise ConfigError(
-                    f"--crop-size {self.crop_size}: crops of --input-mode tile have the size of "
-                    "the tile, --image-size"
-                )
+        if self.crop_size is not None and self.input_mode == "tile":
+            raise ConfigError(
+                f"--crop-size {self.crop_size}: crops of --input-mode tile have the size of "
+                "the tile, --image-size"
+            )
+        whole = self.input_size
+        if any(crop > side for crop, side in zip(self.training_size, whole, strict=True)):
+            raise ConfigError(
+                f"--crop-size {self.crop_size}: larger than what it is cut from, "
+                f"--image-size {self.image_size}"
+            )
         if ":" in str(self.out):
             raise ConfigError(f"--out {self.out}: a run folder's name must not hold ':'")
 
@@ -114,7 +117,7 @@ class FitConfig:
     @property
     def training_size(self) -> tuple[int, int]:
         """Height and width of a training image."""
-        return parse_size("crop_size", self.crop_size or self.image_size)
+        return parse_size("crop_size", self.crop_size) if self.crop_size else self.input_size
 
     def to_json(self) -> str:
         content = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(self).items()}

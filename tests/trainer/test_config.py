@@ -94,6 +94,12 @@ def test_a_size_is_one_number_or_height_by_width(text: str, size: tuple[int, int
     assert config(crop_size=text).training_size == size
 
 
+@pytest.mark.parametrize("crop_size", ["65", "64x97", "65x96"])
+def test_a_crop_larger_than_the_image_would_be_padding(crop_size: str) -> None:
+    with pytest.raises(ConfigError, match=f"--crop-size {crop_size}: larger .* 64x96"):
+        config(image_size="64x96", crop_size=crop_size)
+
+
 def test_without_a_crop_size_training_sees_the_whole_input() -> None:
     assert config(image_size="64x96").training_size == (64, 96)
     cropped = config(image_size="64x96", crop_size="48")
