@@ -9,7 +9,6 @@ import typer
 from rich.console import Console
 
 from models.devices import keep_freed_memory
-from models.errors import ModelError
 from trainer.commands.check import CheckOptions
 from trainer.commands.check import check as check_command
 from trainer.commands.evaluate import Outputs
@@ -19,7 +18,8 @@ from trainer.commands.fit import fit as fit_command
 from trainer.commands.predict import predict as predict_command
 from trainer.commands.report import report as report_command
 from trainer.config import FitConfig
-from trainer.errors import TrainerError
+from trainer.distributed import first_speaks
+from trainer.errors import EXPECTED
 from trainer.fit_options import fit_config, takes_fit_options
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Train and measure networks.")
@@ -200,13 +200,14 @@ def main() -> None:
     logging.basicConfig(level="INFO", format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     keep_freed_memory()
     console = Console(stderr=True, soft_wrap=True, markup=False, highlight=False)
-    try:
-        app()
-    except (TrainerError, ModelError, OSError) as error:
-        console.print(f"error: {error}", style="red")
-        sys.exit(1)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    with first_speaks():
+        try:
+            app()
+        except EXPECTED as error:
+            console.print(f"error: {error}", style="red")
+            sys.exit(1)
+        except KeyboardInterrupt:
+            sys.exit(130)
 
 
 if __name__ == "__main__":

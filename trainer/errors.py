@@ -7,6 +7,8 @@ TrainerError
 └── ExportError       an exported file that does not say what its checkpoint says
 """
 
+from models.errors import ModelError
+
 
 class TrainerError(Exception):
     """Base of everything `trainer` raises on purpose; shown to the user as one line."""
@@ -32,3 +34,6 @@ class DivergedError(TrainerError):
 
 class ExportError(TrainerError):
     """An exported file cannot be run or disagrees with its checkpoint; it is not kept."""
+
+
+EXPECTED = (TrainerError, ModelError, OSError)  # what a command ends with in one line

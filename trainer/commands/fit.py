@@ -17,11 +17,12 @@ logger = logging.getLogger(__name__)
 
 def fit(config: FitConfig) -> None:
     """Trains; Ctrl-C saves the state and says how to go on."""
-    with join_processes(config.device) as (processes, device):
+    # outermost, because torchrun stops the first, too, when another has ended by the same error
+    with Interrupt() as interrupt, join_processes(config.device) as (processes, device):
         if not processes.first:
             logging.getLogger().setLevel(logging.WARNING)
         console = Console(stderr=True, quiet=not processes.first)
-        with Reporter(console) as reporter, Interrupt() as interrupt:
+        with Reporter(console) as reporter:
             try:
                 trained = Run(config, reporter, interrupt, processes, device).execute()
                 if config.report and processes.first and (trained or not has_report(config.out)):

@@ -24,6 +24,7 @@ from trainer.training.average import averaged_copy
 from trainer.training.loop import Learner
 from trainer.training.optimise import build_optimizer
 from trainer.training.pretrained import load_encoder_weights
+from trainer.training.run_data import RunData
 from trainer.training.run_folder import RunFolder
 
 logger = logging.getLogger(__name__)
@@ -45,25 +46,26 @@ def settle(config: FitConfig, saved: FitConfig | None, device: torch.device) -> 
 
 def check_dataset(
     config: FitConfig,
-    folder: VocFolder,
+    data: RunData,
     kept: RunFolder,
     processes: Processes,
+    device: torch.device,
     on_image: Callable[[], None],
 ) -> TrainingAudit:
-    """Problems of the dataset end the run here. The first process looks, and keeps what it found
-    for the others and for a resumed run."""
-    if not processes.first:
-        processes.wait()
-    audit = audit_for_training(
-        folder,
-        config.train_split,
-        config.val_split,
-        limit=config.limit,
-        on_image=on_image,
-        cache=kept.audit_path,
-    )
-    if processes.first:
-        processes.wait()
+    """Problems of the dataset end the run here. The first process looks, for the others as well,
+    and keeps what it found for a resumed run."""
+
+    def look() -> TrainingAudit:
+        return audit_for_training(
+            data.folder,
+            config.train_split,
+            config.val_split,
+            limit=config.limit,
+            on_image=on_image,
+            cache=kept.audit_path,
+        )
+
+    audit = processes.from_first(look, device)
     for note in audit.notes:
         logger.info("note: %s", note)
     return audit
