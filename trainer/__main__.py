@@ -200,14 +200,18 @@ def main() -> None:
     logging.basicConfig(level="INFO", format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     keep_freed_memory()
     console = Console(stderr=True, soft_wrap=True, markup=False, highlight=False)
+    status = 0
     with first_speaks():
         try:
             app()
         except EXPECTED as error:
             console.print(f"error: {error}", style="red")
-            sys.exit(1)
+            status = 1
         except KeyboardInterrupt:
-            sys.exit(130)
+            status = 130
+        # not above, where the error keeps alive what it came through: worker processes would be
+        # waited for when they cannot be told to end any more
+        sys.exit(status)
 
 
 if __name__ == "__main__":

@@ -66,7 +66,10 @@ class FitConfig:
         None, "use only the first N images of each split", low=1, high=1 << 62
     )
     workers: int | None = option(
-        None, "processes that prepare images; chosen by default", low=0, high=1024
+        None,
+        "processes that prepare images, and as many more while validating; chosen by default",
+        low=0,
+        high=1024,
     )
     checkpoint_every: int = option(
         4, "epochs between kept checkpoints and sample pictures", low=1, high=1_000_000

@@ -7,6 +7,7 @@ from rich.console import Console
 from trainer.commands.report import has_report, report_run
 from trainer.config import FitConfig
 from trainer.distributed import join_processes
+from trainer.errors import WorkerError
 from trainer.progress import Reporter
 from trainer.training.interrupt import Interrupt
 from trainer.training.run import Run
@@ -27,7 +28,7 @@ def fit(config: FitConfig) -> None:
                 trained = Run(config, reporter, interrupt, processes, device).execute()
                 if config.report and processes.first and (trained or not has_report(config.out)):
                     report_run(config, reporter, device, on_image=interrupt.check)
-            except KeyboardInterrupt:
+            except (KeyboardInterrupt, WorkerError):
                 if processes.first and RunFolder(config.out).state_path.exists():
                     logger.warning("stopped; the same command with --resume goes on from here")
                 raise

@@ -16,10 +16,11 @@ from trainer.data.class_weights import median_frequency_weights
 from trainer.data.loader import TrainingLoader, loader_processes
 from trainer.data.training_set import Sample
 from trainer.distributed import Processes
-from trainer.errors import DatasetError
+from trainer.errors import DatasetError, WorkerError
 from trainer.evaluation.evaluate import Evaluation
 from trainer.precision import Precision
 from trainer.progress import Reporter
+from trainer.reading import read_batches
 from trainer.training.history import EpochRecord, best_epoch
 from trainer.training.interrupt import Interrupt, StopRequested
 from trainer.training.loop import RunningTotals, train_epoch
@@ -107,8 +108,8 @@ class Run:
             try:
                 self._train_epoch()
                 evaluation = self._finish_epoch()
-            except (StopRequested, DatasetError):
-                self._save_state()  # both come between steps, where the state is whole
+            except (StopRequested, DatasetError, WorkerError):
+                self._save_state()  # all come between steps, where the state is whole
                 raise
         return evaluation
 
@@ -183,7 +184,7 @@ class Run:
         """The rest of the epoch. Between two steps the processes meet, and all of them stop where
         one has had a signal, an image that cannot be read, or no room for the state."""
         progress = self.progress
-        batches = iter(self.loader.epoch(progress.epoch, skip=progress.batches))
+        batches = read_batches(self.loader.epoch(progress.epoch, skip=progress.batches))
 
         def between_steps() -> Sample | None:
             if progress.batches and progress.step % STATE_EVERY_STEPS == 0:
