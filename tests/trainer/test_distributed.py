@@ -1,9 +1,11 @@
 """Several processes that together make the steps of one."""
 
 import json
+import logging
 import os
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,9 +17,12 @@ from tests.trainer.command_line import run_command, succeed
 from tests.trainer.processes import signal_at, start_fit
 from tests.trainer.runs import SMALL, files, fit, manifest, rows, weights
 from tests.voc_folder import make_voc_folder
+from trainer.config import FitConfig
 from trainer.data.training_set import EpochBatches
 from trainer.distributed import HOLD_BACK_S, Processes, first_speaks, join_processes
+from trainer.recipe import RECIPES
 from trainer.training import run
+from trainer.training.prepare import build_network
 
 CPU = torch.device("cpu")
 EPOCHS = 7
@@ -47,6 +52,17 @@ def test_alone_every_operation_does_nothing(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_only_the_first_speaks() -> None:
     assert not Processes(rank=1, world=2).first
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_norms_that_are_frozen_are_not_said_to_differ(
+    frozen: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    recipe = replace(RECIPES["standard"], freeze_batch_norm=frozen)
+    config = FitConfig(data=Path("d"), arch="unet", out=Path("o"), recipe=recipe, base_channels=4)
+    with caplog.at_level(logging.INFO):
+        build_network(config, 3, Processes(rank=0, world=2), CPU)
+    assert ("normalises its own share" in caplog.text) is not frozen
 
 
 # --- two processes ----------------------------------------------------------------------------

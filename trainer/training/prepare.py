@@ -78,7 +78,8 @@ def build_network(
     torch.manual_seed(config.seed)
     network = build(config.arch, num_classes=num_classes, base_channels=config.base_channels)
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    processes.share_norms(network, device)
+    if not config.recipe.freeze_batch_norm:  # frozen, they do not look at the batch
+        processes.share_norms(network, device)
     return network
 
 
