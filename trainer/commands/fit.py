@@ -1,11 +1,13 @@
 """`fit`: one training run."""
 
 import logging
+from dataclasses import replace
 
 from rich.console import Console
 
-from trainer.commands.report import has_report, report_run
+from trainer.commands.report import is_reported, report_run, run_configuration
 from trainer.config import FitConfig
+from trainer.data.loader import loader_processes
 from trainer.distributed import join_processes
 from trainer.errors import WorkerError
 from trainer.progress import Reporter
@@ -26,8 +28,10 @@ def fit(config: FitConfig) -> None:
         with Reporter(console) as reporter:
             try:
                 trained = Run(config, reporter, interrupt, processes, device).execute()
-                if config.report and processes.first and (trained or not has_report(config.out)):
-                    report_run(config, reporter, device, on_image=interrupt.check)
+                if config.report and processes.first and (trained or not is_reported(config.out)):
+                    settled = replace(run_configuration(config.out), out=config.out)
+                    workers = loader_processes(config, device)
+                    report_run(settled, reporter, device, workers=workers, on_image=interrupt.check)
             except (KeyboardInterrupt, WorkerError):
                 if processes.first and RunFolder(config.out).state_path.exists():
                     logger.warning("stopped; the same command with --resume goes on from here")

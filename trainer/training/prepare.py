@@ -15,6 +15,7 @@ from models.weights import require_fit
 from trainer.config import FitConfig
 from trainer.data.audit import TrainingAudit, audit_for_training
 from trainer.data.dataset import VocFolder
+from trainer.data.loader import loader_processes
 from trainer.distributed import Processes
 from trainer.errors import ConfigError
 from trainer.evaluation.evaluate import require_same_classes
@@ -30,9 +31,13 @@ from trainer.training.run_folder import RunFolder
 logger = logging.getLogger(__name__)
 
 
-def settle(config: FitConfig, saved: FitConfig | None, device: torch.device) -> FitConfig:
+def settle(
+    config: FitConfig, saved: FitConfig | None, device: torch.device, *, world: int = 1
+) -> FitConfig:
     """The configuration with nothing left open: a resumed run computes as it began, wherever it is
     resumed, and still says which weights it began with."""
+    workers = loader_processes(config, device, world)
+    config = replace(config, device=str(device), workers=workers)
     if saved is None:
         bf16 = use_bf16(device, config.precision)
         return replace(config, precision="bfloat16" if bf16 else "float32")

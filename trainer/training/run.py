@@ -67,7 +67,7 @@ class Run:
         self.kept = RunFolder(config.out, writes=processes.first)
         self.data, state = self._together(self._open)
         saved = None if state is None else saved_config(state)
-        self.config = config = settle(config, saved, device)
+        self.config = config = settle(config, saved, device, world=processes.world)
         self.precision = Precision(device, bf16=config.precision == "bfloat16")
         class_set = self.data.folder.class_set
         self.network = build_network(config, len(class_set), processes, device)
@@ -153,6 +153,7 @@ class Run:
 
     def _restore(self, state: dict[str, Any]) -> None:
         self.progress = restore(state, self.network, self.learner.averaged, self.learner.optimizer)
+        self.progress.resumed_by = command_line()
         logger.info(
             "resuming in epoch %d after %d batches", self.progress.epoch, self.progress.batches
         )
@@ -324,6 +325,7 @@ class Run:
             fingerprint=self.fingerprint,
             images_per_epoch=len(self.data.train_ids),
             metrics=metrics,
+            processes=self.processes.world,
         )
 
     def _save_state(self) -> None:
