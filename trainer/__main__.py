@@ -8,7 +8,6 @@ from typing import Annotated, Any
 import typer
 
 from models.devices import keep_freed_memory
-from models.errors import ModelError
 from trainer.commands.check import CheckOptions
 from trainer.commands.check import check as check_command
 from trainer.commands.evaluate import Outputs
@@ -19,7 +18,8 @@ from trainer.commands.predict import predict as predict_command
 from trainer.commands.report import report as report_command
 from trainer.config import FitConfig
 from trainer.console import plain_console
-from trainer.errors import TrainerError
+from trainer.distributed import first_speaks
+from trainer.errors import EXPECTED
 from trainer.fit_options import fit_config, takes_fit_options
 from trainer.path_option import path_option
 
@@ -201,13 +201,18 @@ def main() -> None:
     logging.basicConfig(level="INFO", format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     keep_freed_memory()
     console = plain_console(stderr=True, soft_wrap=True)
-    try:
-        app()
-    except (TrainerError, ModelError, OSError) as error:
-        console.print(f"error: {error}", style="red")
-        sys.exit(1)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    status = 0
+    with first_speaks():
+        try:
+            app()
+        except EXPECTED as error:
+            console.print(f"error: {error}", style="red")
+            status = 1
+        except KeyboardInterrupt:
+            status = 130
+        # not above, where the error keeps alive what it came through: worker processes would be
+        # waited for when they cannot be told to end any more
+        sys.exit(status)
 
 
 if __name__ == "__main__":

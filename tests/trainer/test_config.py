@@ -91,7 +91,7 @@ def test_the_saved_configuration_holds_every_option() -> None:
 def test_a_size_is_one_number_or_height_by_width(text: str, size: tuple[int, int]) -> None:
     assert parse_size("image_size", text) == size
     assert config(image_size=text).input_size == size
-    assert config(crop_size=text).training_size == size
+    assert config(image_size="4096", crop_size=text).training_size == size
 
 
 @pytest.mark.parametrize("crop_size", ["65", "64x97", "65x96"])

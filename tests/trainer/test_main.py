@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from multiprocessing import active_children
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from models import list_architectures
 from tests.trainer.command_line import refusal, run_command, succeed
 from tests.trainer.datasets import three_class_dataset, write_mask
 from tests.trainer.runs import SMALL
+from trainer.__main__ import main
 
 ROOT = Path(__file__).parents[2]
 ONCE = ("--epochs", "1")
@@ -119,6 +121,19 @@ def test_a_broken_image_met_in_validation_is_one_line(
     options = ("--workers", workers)
     line = refusal("fit", "--data", data, "--out", tmp_path / "run", *SMALL, *ONCE, *options)
     assert "d.png: unknown mask values 9 (480 pixels)" in line
+
+
+def test_an_error_does_not_keep_worker_processes_alive(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (data / "JPEGImages/b.png").write_bytes(b"no image")
+    command = ["fit", "--data", data, "--out", tmp_path / "run", *SMALL, *ONCE, "--workers", "1"]
+    monkeypatch.setattr(sys, "argv", ["trainer", *map(str, command)])
+    monkeypatch.setattr("trainer.__main__.keep_freed_memory", lambda: None)
+    before = set(active_children())
+    with pytest.raises(SystemExit):
+        main()
+    assert set(active_children()) == before
 
 
 def test_a_missing_mask_is_one_line(data: Path, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from trainer.evaluation.scores import ImageScore, WorstImages
 from trainer.evaluation.tta import TestTimeAugmentation
 from trainer.losses import cross_entropy
 from trainer.precision import Precision
+from trainer.reading import read_batches
 
 
 @dataclass
@@ -133,7 +134,7 @@ def evaluate_network(
     forward = network if tta is None else tta.around(network)
     ignored = folder.class_set.ignore_index
     with torch.inference_mode():
-        for samples in loader:
+        for samples in read_batches(loader):
             answers = segment_samples(samples, spec, forward, precision, ignore_index=ignored)
             for (_, _, labels, name), (answer, loss) in zip(samples, answers, strict=True):
                 predicted = answer.labels.cpu()
