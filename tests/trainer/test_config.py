@@ -131,7 +131,6 @@ def test_the_same_options_do_not_differ() -> None:
         ("base_channels", 8),
         ("seed", 1),
         ("compile", True),
-        ("validate_every", 2),
         ("limit", 4),
         ("border", "ignore"),
         ("train_split", "trainval"),
