@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from models.devices import keep_freed_memory
 from trainer.config import FitConfig
+from trainer.console import plain_console
 from trainer.distributed import join_processes
 from trainer.progress import Reporter
 from trainer.recipe import choose_recipe
@@ -73,7 +73,7 @@ def main(
 def _last_epoch(config: FitConfig) -> EpochRecord:
     with (
         join_processes(config.device) as (processes, device),
-        Reporter(Console(stderr=True)) as reporter,
+        Reporter(plain_console(stderr=True)) as reporter,
         Interrupt() as interrupt,
     ):
         Run(config, reporter, interrupt, processes, device).execute()
@@ -92,7 +92,7 @@ def _show(rows: dict[str, EpochRecord]) -> None:
             f"{record.val_accuracy:.4f}",
             f"{record.val_loss:.4f}",
         )
-    Console(markup=False).print(table)
+    plain_console().print(table)
 
 
 if __name__ == "__main__":

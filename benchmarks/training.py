@@ -17,7 +17,6 @@ from typing import Annotated
 
 import torch
 import typer
-from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
@@ -27,6 +26,7 @@ from models import build
 from models.devices import choose_device, keep_freed_memory, use_bf16
 from models.manifest import InputSpec
 from trainer.config import FitConfig
+from trainer.console import plain_console
 from trainer.data.dataset import VocFolder
 from trainer.data.loader import TrainingLoader
 from trainer.distributed import Processes
@@ -174,7 +174,7 @@ def _show(
         speed = way.images_per_s(images)
         table.add_row(way.name, f"{speed:.2f}", f"{speed / base:.2f}", f"{way.waiting_share:.1%}")
         rows.append({"way": way.name, "images_per_s": speed, "waiting_share": way.waiting_share})
-    Console(markup=False).print(table)
+    plain_console().print(table)
     if json_path is not None:
         json_path.write_text(json.dumps(rows, indent=1))
 

@@ -118,7 +118,9 @@ def load_class_set(path: Path) -> ClassSet:
         entries = content.get("classes")
         if not isinstance(entries, list):
             raise ClassSetError(f"'classes' is {_kind(entries)}, not a list")
+        _refuse_unknown_keys(content, ("classes", "ignore_index"), "")
         classes = [_entry(place, entry) for place, entry in enumerate(entries)]
+        _refuse_look_alikes(classes)
         ignore_index = _integer(content.get("ignore_index", IGNORE_INDEX), "ignore_index")
         return ClassSet(tuple(sorted(classes, key=lambda entry: entry.id)), ignore_index)
     except OSError as error:
@@ -135,13 +137,41 @@ def _entry(place: int, entry: object) -> SegmentationClass:
     where = f"classes[{place}]"
     if not isinstance(entry, dict):
         raise ClassSetError(f"{where} is {_kind(entry)}, not an object with id, name and color")
-    for key in ("id", "name", "color"):
+    keys = ("id", "name", "color")
+    for key in keys:
         if key not in entry:
             raise ClassSetError(f"{where}: key {key!r} is missing")
-    name = entry["name"]
-    if not isinstance(name, str):
-        raise ClassSetError(f"{where}: name {name!r} is not a text")
+    _refuse_unknown_keys(entry, keys, f"{where}: ")
+    name = _name(entry["name"], where)
     return SegmentationClass(_integer(entry["id"], f"{where}: id"), name, _color(entry, where))
+
+
+def _refuse_unknown_keys(content: dict[str, object], known: tuple[str, ...], where: str) -> None:
+    """A misspelt key would be passed over, and what it says with it."""
+    for key in content:
+        if key not in known:
+            raise ClassSetError(f"{where}unknown key {key!r}; known are {', '.join(known)}")
+
+
+def _name(value: object, where: str) -> str:
+    """Without blanks around it."""
+    if not isinstance(value, str):
+        raise ClassSetError(f"{where}: name {value!r} is not a text")
+    if any("\ud800" <= letter <= "\udfff" for letter in value):  # half of a UTF-16 pair
+        raise ClassSetError(f"{where}: name {value!r} is not valid Unicode")
+    return value.strip()
+
+
+def _refuse_look_alikes(classes: list[SegmentationClass]) -> None:
+    """Nobody means two classes by names that differ in case alone."""
+    seen: dict[str, SegmentationClass] = {}
+    for entry in classes:
+        other = seen.setdefault(entry.name.casefold(), entry)
+        if other.name != entry.name:
+            raise ClassSetError(
+                f"classes {other.id} and {entry.id}, {other.name!r} and {entry.name!r}, differ "
+                "in case alone"
+            )
 
 
 def _kind(value: object) -> str:

@@ -1,12 +1,15 @@
 """Where a network runs, and what the hardware there is good at."""
 
 import ctypes
+import re
 import sys
+import textwrap
 
 import torch
 
 from models.errors import ModelError
 
+MAX_REASON = 200  # letters
 _GIBIBYTE = 1 << 30
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3  # malloc.h
 
@@ -21,11 +24,18 @@ def choose_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, ImportError) as error:
-        reason = str(error).splitlines()[0]
-        raise ModelError(f"device {name!r} cannot be used on this machine: {reason}") from error
+        raise ModelError(
+            f"device {name!r} cannot be used on this machine: {_first_sentence(str(error))}"
+        ) from error
     if device.type == "meta":
         raise ModelError(f"device {name!r} cannot be used on this machine: it holds no data")
     return device
+
+
+def _first_sentence(text: str) -> str:
+    """Where a backend is absent, torch adds a page on how it came to look for it."""
+    sentence = re.split(r"(?<=[.!?])\s|\n", text, maxsplit=1)[0]
+    return textwrap.shorten(sentence, MAX_REASON, placeholder=" …")
 
 
 def has_fast_bf16(device: torch.device) -> bool:

@@ -75,6 +75,8 @@ class TrainingRecord(_Part):
     started: str
     saved: str
     images_seen: int
+    resumed_by: str | None = None  # the last command, of a run that was resumed
+    processes: int = 1  # that trained together, under the last command
 
 
 Dtype = Literal["float32", "float16", "bfloat16"]

@@ -6,10 +6,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from models.devices import keep_freed_memory
-from models.errors import ModelError
 from trainer.commands.check import CheckOptions
 from trainer.commands.check import check as check_command
 from trainer.commands.evaluate import Outputs
@@ -19,13 +17,16 @@ from trainer.commands.fit import fit as fit_command
 from trainer.commands.predict import predict as predict_command
 from trainer.commands.report import report as report_command
 from trainer.config import FitConfig
-from trainer.errors import TrainerError
+from trainer.console import plain_console
+from trainer.distributed import first_speaks
+from trainer.errors import EXPECTED
 from trainer.fit_options import fit_config, takes_fit_options
+from trainer.path_option import path_option
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Train and measure networks.")
 
-Data = Annotated[Path, typer.Option(help="dataset folder in the layout of Pascal VOC")]
-Checkpoint = Annotated[Path, typer.Option(help="a .pth, with or without its manifest beside it")]
+Data = Annotated[Path, path_option("dataset folder in the layout of Pascal VOC")]
+Checkpoint = Annotated[Path, path_option("a .pth, with or without its manifest beside it")]
 Border = Annotated[
     str | None,
     typer.Option(help="VOC's border: 'class' makes it the 22nd class, 'ignore' leaves it out"),
@@ -53,13 +54,13 @@ def evaluate(
     classes: Annotated[
         str | None, typer.Option(help="also the mean IoU over these classes, comma-separated")
     ] = None,
-    json: Annotated[Path | None, typer.Option(help="write the figures to this file")] = None,
+    json: Annotated[Path | None, path_option("write the figures to this file")] = None,
     samples: Annotated[
-        Path | None, typer.Option(help="draw image | label | result of each image into this folder")
+        Path | None, path_option("draw image | label | result of each image into this folder")
     ] = None,
     pictures: Annotated[
         Path | None,
-        typer.Option(help="draw confusion.png, classes.png and worst/ into this folder"),
+        path_option("draw confusion.png, classes.png and worst/ into this folder"),
     ] = None,
     worst: Annotated[
         int, typer.Option(help="images of the lowest IoU to draw with --pictures")
@@ -109,12 +110,12 @@ def check(
         ),
     ] = CheckOptions.near_duplicates,
     pictures: Annotated[
-        Path | None, typer.Option(help="draw classes, sizes, masks and pairs into this folder")
+        Path | None, path_option("draw classes, sizes, masks and pairs into this folder")
     ] = None,
     samples: Annotated[
         int, typer.Option(min=1, max=200, help="images of each split drawn with --pictures")
     ] = CheckOptions.samples,
-    json: Annotated[Path | None, typer.Option(help="write the findings to this file")] = None,
+    json: Annotated[Path | None, path_option("write the findings to this file")] = None,
 ) -> None:
     """Audits a dataset: sizes, counts, class shares, and what `fit` would stumble over."""
     options = CheckOptions(
@@ -136,8 +137,8 @@ def check(
 @app.command()
 def predict(
     checkpoint: Checkpoint,
-    images: Annotated[Path, typer.Option(help="folder of images")],
-    out: Annotated[Path, typer.Option(help="folder for the masks; made if absent")],
+    images: Annotated[Path, path_option("folder of images")],
+    out: Annotated[Path, path_option("folder for the masks; made if absent")],
     device: Device = "auto",
 ) -> None:
     """Writes an indexed PNG mask for every image of a folder."""
@@ -147,8 +148,8 @@ def predict(
 
 @app.command()
 def report(
-    run: Annotated[Path, typer.Option(help="run folder")],
-    data: Annotated[Path | None, typer.Option(help="where the dataset is now, if moved")] = None,
+    run: Annotated[Path, path_option("run folder")],
+    data: Annotated[Path | None, path_option("where the dataset is now, if moved")] = None,
     device: Device = "auto",
     worst: Annotated[int, typer.Option(min=0, help="how many of the worst images to show")] = 8,
 ) -> None:
@@ -160,9 +161,9 @@ def report(
 def export(
     checkpoint: Checkpoint,
     format: Annotated[str, typer.Option(help="onnx, openvino, openvino-int8 or torch")],
-    out: Annotated[Path, typer.Option(help="a .onnx, .xml or .pt2; a .json is put beside it")],
+    out: Annotated[Path, path_option("a .onnx, .xml or .pt2; a .json is put beside it")],
     data: Annotated[
-        Path | None, typer.Option(help="dataset folder to compare on; noise without it")
+        Path | None, path_option("dataset folder to compare on; noise without it")
     ] = None,
     split: str = "val",
     border: Border = None,
@@ -199,14 +200,19 @@ def main() -> None:
     """Runs a command; what went wrong is one line on stderr and exit status 1."""
     logging.basicConfig(level="INFO", format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     keep_freed_memory()
-    console = Console(stderr=True, soft_wrap=True, markup=False, highlight=False)
-    try:
-        app()
-    except (TrainerError, ModelError, OSError) as error:
-        console.print(f"error: {error}", style="red")
-        sys.exit(1)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    console = plain_console(stderr=True, soft_wrap=True)
+    status = 0
+    with first_speaks():
+        try:
+            app()
+        except EXPECTED as error:
+            console.print(f"error: {error}", style="red")
+            status = 1
+        except KeyboardInterrupt:
+            status = 130
+        # not above, where the error keeps alive what it came through: worker processes would be
+        # waited for when they cannot be told to end any more
+        sys.exit(status)
 
 
 if __name__ == "__main__":

@@ -12,10 +12,11 @@ from trainer.errors import ConfigError
 from trainer.options import check_options, flag, option
 from trainer.recipe import Recipe
 
-# options that a resumed run may change: they do not alter the weights it arrives at
+# options that a resumed run may change: they do not alter the weights of an epoch, at most which
+# epochs are measured and kept, and after which the run ends
 FREE_ON_RESUME = frozenset(
     {"data", "out", "resume", "init", "encoder_weights", "device", "workers", "samples"}
-    | {"checkpoint_every", "weights_dtype", "tensorboard", "early_stop", "report"}
+    | {"checkpoint_every", "validate_every", "weights_dtype", "tensorboard", "early_stop", "report"}
 )
 MIN_SIDE, MAX_SIDE = 32, 4096
 
@@ -66,7 +67,10 @@ class FitConfig:
         None, "use only the first N images of each split", low=1, high=1 << 62
     )
     workers: int | None = option(
-        None, "processes that prepare images; chosen by default", low=0, high=1024
+        None,
+        "processes that prepare images, and as many more while validating; chosen by default",
+        low=0,
+        high=1024,
     )
     checkpoint_every: int = option(
         4, "epochs between kept checkpoints and sample pictures", low=1, high=1_000_000
@@ -95,14 +99,17 @@ class FitConfig:
             choices = ", ".join(list_architectures())
             raise ConfigError(f"--arch {self.arch}: choose from {choices}")
         check_options(self)
-        parse_size("image_size", self.image_size)
-        if self.crop_size is not None:
-            parse_size("crop_size", self.crop_size)
-            if self.input_mode == "tile":
-                raise ConfigError(
-                    f"--crop-size {self.crop_size}: crops of --input-mode tile have the size of "
-                    "the tile, --image-size"
-                )
+        if self.crop_size is not None and self.input_mode == "tile":
+            raise ConfigError(
+                f"--crop-size {self.crop_size}: crops of --input-mode tile have the size of "
+                "the tile, --image-size"
+            )
+        whole = self.input_size
+        if any(crop > side for crop, side in zip(self.training_size, whole, strict=True)):
+            raise ConfigError(
+                f"--crop-size {self.crop_size}: larger than what it is cut from, "
+                f"--image-size {self.image_size}"
+            )
         if ":" in str(self.out):
             raise ConfigError(f"--out {self.out}: a run folder's name must not hold ':'")
 
@@ -114,7 +121,7 @@ class FitConfig:
     @property
     def training_size(self) -> tuple[int, int]:
         """Height and width of a training image."""
-        return parse_size("crop_size", self.crop_size or self.image_size)
+        return parse_size("crop_size", self.crop_size) if self.crop_size else self.input_size
 
     def to_json(self) -> str:
         content = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(self).items()}
@@ -136,7 +143,8 @@ class FitConfig:
         """Options that decide the weights and differ from a saved configuration."""
         now = _flat(json.loads(self.to_json()))
         then = _flat(saved)
-        # under a constant learning rate, more epochs only go further on the same way
+        # under a constant learning rate, more epochs only go further on the same way, but for the
+        # warm-up: it is at most a tenth of the epochs that are known when a step is taken
         free = FREE_ON_RESUME | ({"epochs"} if self.recipe.schedule == "constant" else set())
         free |= {"precision"} if self.precision == "auto" else set()  # what it was settled to
         return [

@@ -2,11 +2,14 @@
 
 import logging
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from io import StringIO
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -14,10 +17,15 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from models.devices import choose_device
+from trainer.errors import EXPECTED
+from trainer.training.interrupt import StopRequested
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 PATIENCE = timedelta(minutes=30)  # rank 0 may be long over an audit or a picture
+HOLD_BACK_S = 10.0  # the first may be so much later than the others with the same error
 
 
 class _Sum(torch.autograd.Function):
@@ -101,10 +109,49 @@ class Processes:
         dist.all_gather_object(found, mine)
         return found
 
-    def wait(self) -> None:
-        """Until all have come here."""
-        if self.world > 1:
-            dist.barrier()
+    def together(self, work: Callable[[], T], device: torch.device) -> T:
+        """What `work` returns, which must not wait for other processes itself.
+
+        Where it fails on any of them, the failure of the lowest rank is raised on all: one that
+        went on would wait for the others in vain.
+        """
+        if self.world == 1:
+            return work()
+        failure: BaseException | None = None
+        try:
+            result = work()
+        except (*EXPECTED, StopRequested) as error:
+            failure = error
+        if self.any(failure is not None, device):
+            raise next(each for each in self.gather(failure) if each is not None)
+        return result
+
+    def from_first(self, work: Callable[[], T], device: torch.device) -> T:
+        """What `work` returns, or raises, on the first process; the others wait for it."""
+        mine = self.together(lambda: work() if self.first else None, device)
+        found: T = self.gather(mine)[0]
+        return found
+
+
+@contextmanager
+def first_speaks() -> Iterator[None]:
+    """An error that all processes end by is said by the first alone.
+
+    torchrun ends the others when one has ended, so they hold back what they have to say and wait
+    for that; a process that is left alone with its error says it after all.
+    """
+    if os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK") == "0":
+        yield
+        return
+    said = StringIO()
+    try:
+        with redirect_stderr(said):
+            yield
+    except SystemExit:
+        if said.getvalue():
+            time.sleep(HOLD_BACK_S)
+            sys.stderr.write(said.getvalue())
+        raise
 
 
 @contextmanager

@@ -12,6 +12,7 @@ import typer
 from models import list_architectures
 from trainer.config import FitConfig
 from trainer.options import flag, help_of
+from trainer.path_option import path_option
 from trainer.recipe import RECIPES, Recipe, choose_recipe
 
 Command = TypeVar("Command", bound=Callable[..., None])
@@ -55,14 +56,16 @@ def fit_config(options: dict[str, Any]) -> FitConfig:
 
 
 def _parameter(name: str, kind: Any, default: Any, explanation: str) -> inspect.Parameter:
+    annotation = _plain(kind)
     # what is off by default needs no --no-..., a recipe's choice and what is on do
     names = [flag(name)] if kind is bool and default is False else []
-    made = typer.Option(*names, help=explanation)
+    takes_path = Path in (annotation, *get_args(annotation))
+    made = path_option(explanation) if takes_path else typer.Option(*names, help=explanation)
     return inspect.Parameter(
         name,
         inspect.Parameter.KEYWORD_ONLY,
         default=default,
-        annotation=Annotated[_plain(kind), made],
+        annotation=Annotated[annotation, made],
     )
 
 

@@ -1,9 +1,11 @@
 """`predict`: masks for a folder of images, without a service."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from models import Checkpoint
 from models.devices import choose_device
@@ -41,7 +43,7 @@ def predict_folder(
     are still done.
     """
     _require_different_stems(files)
-    if out.resolve() in {path.resolve().parent for path in files}:
+    if _real(out) in {_real(path).parent for path in files}:
         raise DatasetError(f"--out {out}: is the folder of the images, which masks would overwrite")
     precision = Precision(choose_device(device))
     spec = checkpoint.manifest.input
@@ -53,9 +55,8 @@ def predict_folder(
     failed = 0
     for path in files:
         try:
-            with open_image(path) as image:
-                pixels = rgb_pixels(image)
-        except ModelError as error:
+            pixels = _pixels(path)
+        except (DatasetError, ModelError) as error:
             failed += 1
             on_image(path, str(error))
             continue
@@ -65,6 +66,19 @@ def predict_folder(
         indexed_image(segmentation.labels.cpu(), class_set).save(out / f"{path.stem}.png")
         on_image(path, None)
     return failed
+
+
+def _real(path: Path) -> Path:
+    """Path.resolve, which raises where a link leads to itself."""
+    return Path(os.path.realpath(path))
+
+
+def _pixels(path: Path) -> Tensor:
+    """uint8 (3, H, W), upright."""
+    if not path.is_file():  # reading a pipe would wait for ever
+        raise DatasetError("is no file")
+    with open_image(path) as image:
+        return rgb_pixels(image)
 
 
 def _require_different_stems(files: list[Path]) -> None:

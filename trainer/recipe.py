@@ -17,7 +17,11 @@ class Recipe:
         0.1, "times the learning rate, for an encoder that was pretrained", low=1e-6, high=100
     )
     weight_decay: float = option(1e-2, "not for norms and biases", low=0, high=10)
-    schedule: str = option("poly", "of the learning rate", choices=("constant", "poly", "cosine"))
+    schedule: str = option(
+        "poly",
+        "of the learning rate; a resumed run may be given more --epochs under a constant one",
+        choices=("constant", "poly", "cosine"),
+    )
     warmup_steps: int = option(100, "linear, at most a tenth of all steps", low=0, high=1 << 62)
     clip_norm: float = option(1.0, "largest norm of the gradient; 0 is off", low=0, high=1e9)
     ema_decay: float = option(

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -43,6 +44,7 @@ class RunSummary:
     folder: VocFolder
     audit: TrainingAudit
     best: Manifest
+    last: Manifest
     evaluation: Evaluation
     worst: WorstImages
 
@@ -69,6 +71,9 @@ def _content(summary: RunSummary) -> dict[str, object]:
         "matrix": summary.evaluation.matrix,
         "boundary": summary.evaluation.boundary,
         "epochs": len(summary.history),
+        "step_mark": Markup(step_mark(summary.history)),
+        "commands": commands(summary.last),
+        "processes": summary.last.training.processes if summary.last.training else 1,
         "curves": _picture(draw_curves(summary.history)),
         "history": _table(summary.history),
         "rows": rows,
@@ -85,14 +90,26 @@ def _content(summary: RunSummary) -> dict[str, object]:
     }
 
 
+def step_mark(history: list[EpochRecord]) -> str:
+    """The element by which a page says which step of the run it shows."""
+    return f'<meta name="step" content="{history[-1].step}">'
+
+
+def commands(last: Manifest) -> list[str]:
+    """The one that started the run, and the last one where it was resumed."""
+    record = last.training
+    return [c for c in (record.command, record.resumed_by) if c] if record else []
+
+
 def legend(class_set: ClassSet) -> list[tuple[str, str]]:
     """(colour as CSS has it, name) of each class."""
     return [("#{:02x}{:02x}{:02x}".format(*c.color), c.name) for c in class_set.classes]
 
 
 def options(config: FitConfig) -> dict[str, dict[str, object]]:
-    """The configuration and the recipe, as they are saved."""
+    """The configuration and the recipe, as they are saved; the commands say what was resumed."""
     content = json.loads(config.to_json())
+    del content["resume"]
     recipe = content.pop("recipe")
     return {"Options": content, f"Recipe {recipe.pop('name')}": recipe}
 

@@ -109,6 +109,12 @@ def test_a_valid_file_is_read_in_the_order_of_its_ids(tmp_path: Path) -> None:
     assert classes.ignore_index == 9
 
 
+def test_blanks_around_a_name_are_none_of_it(tmp_path: Path) -> None:
+    assert load_class_set(write(tmp_path, {"classes": [{**RED, "name": " red\n"}]})).names == (
+        "red",
+    )
+
+
 def test_ignore_index_is_255_unless_said(tmp_path: Path) -> None:
     assert load_class_set(write(tmp_path, {"classes": [RED]})).ignore_index == 255
 
@@ -153,7 +159,27 @@ BAD_FILES: dict[str, tuple[dict[str, Any] | list[Any], str]] = {
     "a class a word": ({"classes": [RED, "red"]}, r"classes\[1\] is 'red', not an object"),
     "name null": ({"classes": [{**RED, "name": None}]}, r"classes\[0\]: name None is not a text"),
     "name a number": ({"classes": [{**RED, "name": 7}]}, "name 7 is not a text"),
-    "name of blanks": ({"classes": [{**RED, "name": " "}]}, "class 0 has an empty name: ' '"),
+    "name of blanks": ({"classes": [{**RED, "name": " "}]}, "class 0 has an empty name: ''"),
+    "name with half a letter": (
+        {"classes": [{**RED, "name": "a\ud800"}]},
+        r"classes\[0\]: name 'a\\ud800' is not valid Unicode",
+    ),
+    "names but for a blank": (
+        {"classes": [RED, {**GREEN, "name": "red "}]},
+        "classes 0 and 1 share the name 'red'",
+    ),
+    "names but for case": (
+        {"classes": [RED, {**GREEN, "name": "Red"}]},
+        "classes 0 and 1, 'red' and 'Red', differ in case alone",
+    ),
+    "key misspelt": (
+        {"classes": [RED], "ignoreindex": 9},
+        "unknown key 'ignoreindex'; known are classes, ignore_index",
+    ),
+    "key of a class unknown": (
+        {"classes": [{**RED, "colour": [1, 2, 3]}]},
+        r"classes\[0\]: unknown key 'colour'; known are id, name, color",
+    ),
     "colour of fractions": (
         {"classes": [{**RED, "color": [0.5, 0, 0]}]},
         r"classes\[0\]: colour \[0\.5, 0, 0\]: 0\.5 is not a whole number",

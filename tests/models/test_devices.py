@@ -32,6 +32,26 @@ def test_a_device_that_cannot_be_used_is_named(name: str) -> None:
         choose_device(name)
 
 
+@pytest.mark.parametrize(
+    ("said", "repeated"),
+    [
+        ("No such backend. This could be because of the build. See x.y", "No such backend."),
+        ("No such backend\nException raised from f at g.cpp:1", "No such backend"),
+        ("word " * 100, ("word " * 39) + "…"),
+    ],
+)
+def test_of_what_torch_says_the_first_sentence_is_repeated(
+    said: str, repeated: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, device: torch.device) -> None:
+        raise NotImplementedError(said)
+
+    monkeypatch.setattr(torch, "empty", refuse)
+    with pytest.raises(ModelError) as caught:
+        choose_device("mps")
+    assert str(caught.value) == f"device 'mps' cannot be used on this machine: {repeated}"
+
+
 def test_a_device_that_holds_no_data_cannot_be_used() -> None:
     with pytest.raises(ModelError, match="'meta'"):
         choose_device("meta")

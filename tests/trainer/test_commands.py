@@ -78,7 +78,7 @@ def test_evaluate_writes_its_figures(checkpoint: Path, data: Path, tmp_path: Pat
 def test_evaluate_shows_its_figures(checkpoint: Path, data: Path, tmp_path: Path) -> None:
     figures = evaluate(checkpoint, data, tmp_path)
     shown = succeed("evaluate", "--checkpoint", checkpoint, "--data", data).words
-    assert f"1 images: pixel accuracy {figures['pixel_accuracy']:.4f}" in shown
+    assert f"1 image: pixel accuracy {figures['pixel_accuracy']:.4f}" in shown
     assert f"mean IoU {figures['mean_iou']:.4f}" in shown
     assert f"mean Dice {figures['mean_dice']:.4f}" in shown
     assert f"mean boundary IoU {figures['mean_boundary_iou']:.4f}" in shown
@@ -124,6 +124,12 @@ def test_an_unknown_class_lists_the_classes(checkpoint: Path, data: Path) -> Non
     assert "--classes: 'blue' is not one of ground, red, green" in line
 
 
+@pytest.mark.parametrize("names", ["", ",", " , "])
+def test_a_mean_over_no_class_is_refused(names: str, checkpoint: Path, data: Path) -> None:
+    line = refusal("evaluate", "--checkpoint", checkpoint, "--data", data, "--classes", names)
+    assert line == f"error: --classes {names!r}: names no class"
+
+
 @pytest.mark.parametrize(("border", "other"), [("class", "ignore"), ("ignore", "class")])
 def test_evaluate_points_at_the_border_when_the_class_counts_differ(
     border: str, other: str, data: Path, tmp_path: Path
@@ -135,6 +141,14 @@ def test_evaluate_points_at_the_border_when_the_class_counts_differ(
     assert "21" in line
     assert "22" in line
     assert "--border class" in line
+
+
+def test_the_border_is_not_blamed_for_other_classes(
+    checkpoint: Path, data: Path, tmp_path: Path
+) -> None:
+    (data / "classes.json").unlink()
+    line = refusal("evaluate", "--checkpoint", checkpoint, "--data", data)
+    assert line.endswith(f"has 3 classes, the dataset {data} 22")
 
 
 @pytest.mark.parametrize("border", ["class", "ignore"])
@@ -240,7 +254,7 @@ def test_check_passes_a_good_folder_and_shows_what_it_holds(data: Path) -> None:
     write_mask(data, "b", np.zeros((40, 50), dtype=np.uint8))
     shown = succeed("check", "--data", data).words
     assert "split train: 3 images, 2 sizes, 24x20 to 50x40, 240 pixels ignored" in shown
-    assert "split val: 1 images, 1 sizes, 24x20 to 24x20, 120 pixels ignored" in shown
+    assert "split val: 1 image, 1 size, 24x20 to 24x20, 120 pixels ignored" in shown
     total = 2 * 360 + 2000
     assert f"ground 3 2,240 {2240 / total:.2%}" in shown
     assert f"red 2 240 {240 / total:.2%}" in shown
@@ -258,7 +272,7 @@ def break_everything(data: Path) -> list[str]:
         "a.png: unknown mask values 9 (480 pixels)",
         "b.png: the mask is missing",
         "c.png: the mask is 20x24, its image 24x20",
-        "splits train and val share 1 images, c among them",
+        "splits train and val share 1 image, c among them",
         "test.txt: the split is empty",
     ]
 
@@ -273,6 +287,11 @@ def test_check_lists_every_problem_and_fails(data: Path) -> None:
     assert len(problems) == 5  # c, in both splits, is told once
     assert "5 problems" in outcome.stdout
     assert "ready" not in outcome.stdout
+
+
+def test_one_problem_is_not_several(data: Path) -> None:
+    (data / "SegmentationClass/b.png").unlink()
+    assert run_command("check", "--data", data).stdout.splitlines()[-1] == "1 problem"
 
 
 def test_check_of_one_split_leaves_the_others_alone(data: Path) -> None:
@@ -305,7 +324,7 @@ def test_check_refuses_a_limit_below_one(value: str, data: Path) -> None:
     assert "--limit" in outcome.stderr
 
 
-@pytest.mark.parametrize("name", ["lane [solid]", "[bold]", "a[/]b"])
+@pytest.mark.parametrize("name", ["lane [solid]", "[bold]", "a[/]b", "a :b: c"])
 def test_class_names_are_shown_as_they_are(name: str, data: Path) -> None:
     renamed = SegmentationClass(2, name, (0, 255, 0))
     write_classes(data, ClassSet((*THREE_CLASSES.classes[:2], renamed)))
@@ -345,7 +364,7 @@ def test_check_draws_what_it_found(data: Path, tmp_path: Path) -> None:
 def test_check_lists_near_duplicates_without_failing(data: Path) -> None:
     write_image(data, "c", noise(20, 24, seed=1))
     shown = succeed("check", "--data", data).words
-    assert "note: 1 pairs of near-duplicates inside train" in shown
+    assert "note: 1 pair of near-duplicates inside train" in shown
     assert "b and c, distance 0" in shown
     assert (
         "b and c, distance" not in succeed("check", "--data", data, "--near-duplicates", -1).words
@@ -357,4 +376,4 @@ def test_check_looks_at_the_splits_that_fit_is_told_to_use(data: Path) -> None:
     succeed("check", "--data", data)
     outcome = run_command("check", "--data", data, "--train-split", "more")
     assert outcome.status == 1
-    assert "problem: splits more and val share 1 images, d among them" in outcome.stdout
+    assert "problem: splits more and val share 1 image, d among them" in outcome.stdout

@@ -91,7 +91,13 @@ def test_the_saved_configuration_holds_every_option() -> None:
 def test_a_size_is_one_number_or_height_by_width(text: str, size: tuple[int, int]) -> None:
     assert parse_size("image_size", text) == size
     assert config(image_size=text).input_size == size
-    assert config(crop_size=text).training_size == size
+    assert config(image_size="4096", crop_size=text).training_size == size
+
+
+@pytest.mark.parametrize("crop_size", ["65", "64x97", "65x96"])
+def test_a_crop_larger_than_the_image_would_be_padding(crop_size: str) -> None:
+    with pytest.raises(ConfigError, match=f"--crop-size {crop_size}: larger .* 64x96"):
+        config(image_size="64x96", crop_size=crop_size)
 
 
 def test_without_a_crop_size_training_sees_the_whole_input() -> None:
@@ -125,7 +131,6 @@ def test_the_same_options_do_not_differ() -> None:
         ("base_channels", 8),
         ("seed", 1),
         ("compile", True),
-        ("validate_every", 2),
         ("limit", 4),
         ("border", "ignore"),
         ("train_split", "trainval"),

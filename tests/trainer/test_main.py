@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from multiprocessing import active_children
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from models import list_architectures
 from tests.trainer.command_line import refusal, run_command, succeed
 from tests.trainer.datasets import three_class_dataset, write_mask
 from tests.trainer.runs import SMALL
+from trainer.__main__ import main
 
 ROOT = Path(__file__).parents[2]
 ONCE = ("--epochs", "1")
@@ -37,6 +39,24 @@ def test_a_mistyped_command_is_a_usage_error(arguments: tuple[str, ...]) -> None
     assert outcome.status == 2
     assert "Usage" in outcome.stderr
     assert outcome.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [
+        ("fit", "--out"),
+        ("fit", "--init"),
+        ("predict", "--out"),
+        ("export", "--out"),
+        ("check", "--pictures"),
+        ("report", "--run"),
+        ("evaluate", "--json"),
+    ],
+)
+def test_an_empty_path_is_not_the_current_folder(command: str, option: str) -> None:
+    outcome = run_command(command, option, "")
+    assert outcome.status == 2
+    assert f"'{option}': must not be empty" in outcome.stderr
 
 
 @pytest.mark.parametrize(
@@ -73,6 +93,11 @@ def test_fit_names_the_option_and_the_value(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("name", ["a:b", ":smile:", "[red]"])
+def test_a_value_is_repeated_as_it_was_given(name: str, data: Path) -> None:
+    assert f"/{name}/JPEGImages: no such" in refusal("check", "--data", data / name)
+
+
 def test_a_file_in_the_run_folders_place_is_one_line(data: Path, tmp_path: Path) -> None:
     (tmp_path / "run").write_text("a file")
     assert "run" in refusal("fit", "--data", data, "--out", tmp_path / "run", *SMALL, *ONCE)
@@ -98,10 +123,31 @@ def test_a_broken_image_met_in_validation_is_one_line(
     assert "d.png: unknown mask values 9 (480 pixels)" in line
 
 
+def test_an_error_does_not_keep_worker_processes_alive(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (data / "JPEGImages/b.png").write_bytes(b"no image")
+    command = ["fit", "--data", data, "--out", tmp_path / "run", *SMALL, *ONCE, "--workers", "1"]
+    monkeypatch.setattr(sys, "argv", ["trainer", *map(str, command)])
+    monkeypatch.setattr("trainer.__main__.keep_freed_memory", lambda: None)
+    before = set(active_children())
+    with pytest.raises(SystemExit):
+        main()
+    assert set(active_children()) == before
+
+
 def test_a_missing_mask_is_one_line(data: Path, tmp_path: Path) -> None:
     (data / "SegmentationClass/b.png").unlink()
     line = refusal("fit", "--data", data, "--out", tmp_path / "run", *SMALL, *ONCE)
     assert "SegmentationClass/b.png: the mask is missing" in line
+
+
+def test_an_image_of_both_splits_under_two_names_ends_fit(data: Path, tmp_path: Path) -> None:
+    images = data / "JPEGImages"
+    (images / "d.png").write_bytes((images / "b.png").read_bytes())
+    line = refusal("fit", "--data", data, "--out", tmp_path / "run", *SMALL, *ONCE)
+    assert f"{images}/d.png holds the bytes of b.png" in line
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_real_process_fails_in_one_line_without_a_traceback(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Masks for a folder of images."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -109,12 +110,12 @@ def test_a_bad_file_is_reported_and_the_others_are_done(
     (images / "a_text.jpg").write_text("no image")
     whole = (images / "two.jpg").read_bytes()
     (images / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    (images / "loop.jpg").symlink_to("loop.jpg")
+    os.mkfifo(images / "pipe.jpg")
     failed, told = predict(checkpoint, image_files(images), tmp_path / "out")
-    assert failed == 2
-    assert {name for name, problem in told.items() if problem is not None} == {
-        "a_text.jpg",
-        "cut.jpg",
-    }
+    bad = {name for name, problem in told.items() if problem is not None}
+    assert bad == {"a_text.jpg", "cut.jpg", "loop.jpg", "pipe.jpg"}
+    assert failed == 4
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["one.png", "two.png"]
 
 

@@ -36,9 +36,9 @@ def test_a_terminal_sees_a_bar() -> None:
     with Reporter(console) as reporter:
         reporter.begin("epoch 1/3", total=10)
         reporter.advance(5, loss=0.5)
-        reporter.begin("validation", total=4)
+        reporter.begin("validation of [a] :b:", total=4)
         reporter.advance(4)
-    assert "validation" in output.getvalue()
+    assert "validation of [a] :b:" in output.getvalue()
 
 
 def test_advancing_before_the_first_bar_is_harmless() -> None:

@@ -120,3 +120,22 @@ def test_a_moved_dataset_is_named_and_can_be_given(
     config.write_text(config.read_text().replace(str(run_data), str(tmp_path / "gone")))
     assert "gone" in refusal("report", "--run", moved)
     succeed("report", "--run", moved, "--data", run_data)
+
+
+def test_a_resumed_run_shows_both_commands_what_was_settled_and_all_epochs(
+    run_data: Path, tmp_path: Path
+) -> None:
+    """The old page was left behind by a kill between the last state and the new one."""
+    out = tmp_path / "run"
+    options = ("--lr", "3e-3", "--device", "auto", "--precision", "auto")
+    fit(run_data, out, "--epochs", "1", *options, "--report")
+    old = (out / "report.html").read_text()
+    assert "1 epoch, the best was 1" in old
+    fit(run_data, out, "--epochs", "2", *options, "--resume")
+    assert (out / "report.html").read_text() == old
+    fit(run_data, out, "--epochs", "2", *options, "--resume", "--report")
+    page = Page((out / "report.html").read_text(encoding="utf-8"))
+    for words in ("--epochs 1", "--epochs 2", "2 epochs", "1 process;", "device cpu", "workers 0"):
+        assert words in page.text, words
+    assert re.search(r"(?<!-)precision (b?float\d+)", page.text)
+    assert "resume True" not in page.text

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from models.atomic import write_atomically, write_bytes
+from trainer.console import plain_console
 from trainer.data.audit import DatasetAudit, audit_dataset, available_splits
 from trainer.data.audit_record import audit_record
 from trainer.data.dataset import VocFolder
@@ -20,6 +21,7 @@ from trainer.pictures.audit_figures import draw_class_shares, draw_image_sizes
 from trainer.pictures.contact_sheet import draw_pairs, draw_samples
 from trainer.pictures.figures import save_figure
 from trainer.progress import Reporter
+from trainer.wording import counted
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +54,7 @@ class CheckOptions:
 
 def check(options: CheckOptions) -> bool:
     """Shows the audit and returns whether `fit` could train on the folder."""
-    console = Console(markup=False)
+    console = plain_console(soft_wrap=True)
     folder = VocFolder.open(options.data, border=options.border)
     audit = _audit(folder, options)
     for split in audit.splits:
@@ -61,7 +63,7 @@ def check(options: CheckOptions) -> bool:
     _show_near(console, "across the splits", audit.across, options.near_duplicates)
     _show_near(console, f"inside {options.train_split}", audit.within, options.near_duplicates)
     for note in audit.notes:
-        console.print(f"note: {note}", highlight=False, soft_wrap=True)
+        console.print(f"note: {note}")
     _show_problems(console, audit.problems)
     if options.json is not None:
         record = audit_record(audit, folder, max_distance=options.near_duplicates)
@@ -75,7 +77,7 @@ def check(options: CheckOptions) -> bool:
 def _audit(folder: VocFolder, options: CheckOptions) -> DatasetAudit:
     # fit reads these two: that one is absent must be said, not passed over
     fitted = {options.train_split, options.val_split}
-    with Reporter(Console(stderr=True)) as reporter:
+    with Reporter(plain_console(stderr=True)) as reporter:
         return audit_dataset(
             folder,
             options.splits or sorted(fitted | set(available_splits(options.data))),
@@ -91,10 +93,10 @@ def _audit(folder: VocFolder, options: CheckOptions) -> DatasetAudit:
 def _show_split(console: Console, audit: SplitAudit, folder: VocFolder) -> None:
     widths, heights = zip(*audit.sizes, strict=True) if audit.sizes else ((0,), (0,))
     console.print(
-        f"split {audit.name}: {audit.images} images, {len(audit.sizes)} sizes, "
+        f"split {audit.name}: {counted(audit.images, 'image')}, "
+        f"{counted(len(audit.sizes), 'size')}, "
         f"{min(widths)}x{min(heights)} to {max(widths)}x{max(heights)}, "
-        f"{audit.ignored_pixels:,} pixels ignored",
-        highlight=False,
+        f"{counted(audit.ignored_pixels, 'pixel')} ignored"
     )
     table = Table("class", "images", "pixels", "share")
     for entry in folder.class_set.classes:
@@ -104,7 +106,7 @@ def _show_split(console: Console, audit: SplitAudit, folder: VocFolder) -> None:
             f"{audit.pixels[entry.id]:,}",
             f"{audit.shares[entry.id]:.2%}",
         )
-    console.print(table)
+    console.print(table, soft_wrap=False)
     absent = [c.name for c in folder.class_set.classes if not audit.images_with_class[c.id]]
     if absent:
         console.print(f"note: split {audit.name} has no pixel of {', '.join(absent)}")
@@ -114,24 +116,22 @@ def _show_near(console: Console, where: str, pairs: Pairs | None, max_distance: 
     if pairs is None or not pairs.count:
         return
     console.print(
-        f"note: {pairs.count:,} pairs of near-duplicates {where} (perceptual hashes at most "
-        f"{max_distance} of 64 bits apart)",
-        highlight=False,
-        soft_wrap=True,
+        f"note: {counted(pairs.count, 'pair')} of near-duplicates {where} "
+        f"(perceptual hashes at most {max_distance} of 64 bits apart)"
     )
     for pair in pairs.closest[:MAX_LISTED_PAIRS]:
-        line = f"  {pair.first} and {pair.second}, distance {pair.distance}"
-        console.print(line, highlight=False, soft_wrap=True)
+        console.print(f"  {pair.first} and {pair.second}, distance {pair.distance}")
     if pairs.count > MAX_LISTED_PAIRS:
-        console.print(f"  and {pairs.count - MAX_LISTED_PAIRS:,} more", highlight=False)
+        console.print(f"  and {pairs.count - MAX_LISTED_PAIRS:,} more")
 
 
 def _show_problems(console: Console, problems: list[str]) -> None:
     for problem in problems[:MAX_LISTED_PROBLEMS]:
-        console.print(f"problem: {problem}", style="red", markup=False, soft_wrap=True)
+        console.print(f"problem: {problem}", style="red")
     if len(problems) > MAX_LISTED_PROBLEMS:
-        console.print(f"and {len(problems) - MAX_LISTED_PROBLEMS} more problems", style="red")
-    verdict = f"{len(problems)} problems" if problems else "ready to train"
+        left = len(problems) - MAX_LISTED_PROBLEMS
+        console.print(f"and {counted(left, 'more problem')}", style="red")
+    verdict = counted(len(problems), "problem") if problems else "ready to train"
     console.print(verdict, style="red" if problems else "green")
 
 

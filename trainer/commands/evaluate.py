@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
 from models import Checkpoint, load_checkpoint
 from models.atomic import write_bytes
 from models.devices import choose_device
+from trainer.console import plain_console
 from trainer.data.dataset import VocFolder
 from trainer.errors import ConfigError
 from trainer.evaluation.evaluate import (
@@ -29,6 +29,7 @@ from trainer.pictures.figures import draw_class_bars, draw_comparison, draw_conf
 from trainer.pictures.samples import file_name, save_comparison
 from trainer.precision import Precision
 from trainer.progress import Reporter
+from trainer.wording import counted
 
 logger = logging.getLogger(__name__)
 
@@ -114,14 +115,14 @@ def evaluate(
     manifest = checkpoint.manifest
     folder = VocFolder.open(data, border=border or border_of(manifest.arguments.num_classes, data))
     require_same_classes(manifest, folder, name=str(checkpoint_path))
-    chosen = class_ids(folder, classes) if classes else None
+    chosen = _chosen(folder, classes)
     ids = folder.split(split)[:limit]
     precision = Precision(choose_device(device))
     # in memory as the service has it: the arithmetic is then the same
     checkpoint.network.to(precision.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     augmentation = TestTimeAugmentation() if tta else None
     worst = WorstImages(outputs.worst if outputs.pictures is not None else 0)
-    with Reporter(Console(stderr=True)) as reporter:
+    with Reporter(plain_console(stderr=True)) as reporter:
         measurement = Measurement(checkpoint, folder, split, ids, precision, batch_size, reporter)
         plain = measurement.run(worst=worst, samples=outputs.samples)
         augmented = measurement.run(tta=augmentation) if augmentation else None
@@ -133,9 +134,17 @@ def evaluate(
     if outputs.pictures is not None:
         _write_pictures(outputs.pictures, plain, worst, folder)
     _show_classes(plain, folder)
-    _show_totals(f"{plain.images} images", plain, chosen)
+    _show_totals(counted(plain.images, "image"), plain, chosen)
     if augmented is not None:
         _show_totals(f"with {augmentation}", augmented, chosen)
+
+
+def _chosen(folder: VocFolder, classes: str | None) -> list[int] | None:
+    if classes is None:
+        return None
+    if not (chosen := class_ids(folder, classes)):
+        raise ConfigError(f"--classes {classes!r}: names no class")
+    return chosen
 
 
 def border_of(num_classes: int, data: Path) -> str | None:
@@ -175,7 +184,7 @@ def _show_classes(evaluation: Evaluation, folder: VocFolder) -> None:
     means = [matrix.mean_iou(), matrix.mean_dice()]
     means += [boundary.mean_iou()] if boundary is not None else []
     table.add_row("mean", *map(_four_digits, means))
-    Console(markup=False).print(table)
+    plain_console().print(table)
 
 
 def _four_digits(value: float) -> str:
@@ -195,5 +204,5 @@ def _show_totals(what: str, evaluation: Evaluation, chosen: list[int] | None) ->
     figures.append(f"loss {evaluation.loss:.4f}")
     if chosen is not None:
         figures.append(f"mean IoU over the {len(chosen)} named {matrix.mean_iou(chosen):.4f}")
-    console = Console(markup=False, highlight=False, soft_wrap=True)
+    console = plain_console(soft_wrap=True)
     console.print(f"{what}: {', '.join(figures)}")

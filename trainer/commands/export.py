@@ -3,15 +3,15 @@
 import logging
 from pathlib import Path
 
-from rich.console import Console
-
 from models import Checkpoint, load_checkpoint
 from trainer.commands.evaluate import border_of
+from trainer.console import plain_console
 from trainer.data.dataset import VocFolder
 from trainer.evaluation.evaluate import require_same_classes
 from trainer.export.formats import choose_format
 from trainer.export.run import Exported, ExportImages, export_checkpoint
 from trainer.progress import Reporter
+from trainer.wording import counted
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ def export(
         images = ExportImages(folder, split, limit, calibration_split, calibration_images)
     elif form.write is not None:
         logger.warning("without --data the file is compared on noise, not on photographs")
-    with Reporter(Console(stderr=True)) as reporter:
+    with Reporter(plain_console(stderr=True)) as reporter:
         exported = export_checkpoint(
             checkpoint,
             form,
@@ -59,9 +59,9 @@ def _open(data: Path, checkpoint: Checkpoint, border: str | None, *, name: str) 
 
 
 def _show(exported: Exported) -> None:
-    console = Console(markup=False, soft_wrap=True, highlight=False)
+    console = plain_console(soft_wrap=True)
     agreement = exported.agreement
-    line = f"{agreement.images} images: pixel agreement {agreement.pixel_agreement:.5f}"
+    line = f"{counted(agreement.images, 'image')}: pixel agreement {agreement.pixel_agreement:.5f}"
     if agreement.iou_drop is not None:
         line += (
             f", mean IoU {agreement.mean_iou_checkpoint:.4f} in the checkpoint, "

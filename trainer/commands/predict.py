@@ -3,11 +3,11 @@
 import logging
 from pathlib import Path
 
-from rich.console import Console
-
 from models import load_checkpoint
+from trainer.console import plain_console
 from trainer.predict import image_files, predict_folder
 from trainer.progress import Reporter
+from trainer.wording import counted
 
 logger = logging.getLogger(__name__)
 
@@ -16,7 +16,7 @@ def predict(checkpoint_path: Path, images: Path, out: Path, *, device: str) -> i
     """Returns the number of images that could not be read."""
     checkpoint = load_checkpoint(checkpoint_path)
     files = image_files(images)
-    with Reporter(Console(stderr=True)) as reporter:
+    with Reporter(plain_console(stderr=True)) as reporter:
         reporter.begin("predicting", total=len(files))
 
         def on_image(path: Path, problem: str | None) -> None:
@@ -25,5 +25,6 @@ def predict(checkpoint_path: Path, images: Path, out: Path, *, device: str) -> i
                 logger.error("%s: %s", path, problem)
 
         failed = predict_folder(checkpoint, files, out, device=device, on_image=on_image)
-    logger.info("%d masks in %s, %d images failed", len(files) - failed, out, failed)
+    done, left = counted(len(files) - failed, "mask"), counted(failed, "image")
+    logger.info("%s in %s, %s failed", done, out, left)
     return failed

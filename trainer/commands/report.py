@@ -6,11 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from rich.console import Console
 
 from models import Checkpoint, load_checkpoint
 from models.devices import choose_device
 from trainer.config import FitConfig
+from trainer.console import plain_console
 from trainer.data.audit import audit_for_training
 from trainer.data.dataset import VocFolder
 from trainer.data.loader import loader_processes
@@ -19,7 +19,7 @@ from trainer.evaluation.evaluate import Evaluation, evaluate_network, require_sa
 from trainer.evaluation.scores import WorstImages
 from trainer.precision import Precision
 from trainer.progress import Reporter
-from trainer.report import RunSummary, write_report
+from trainer.report import RunSummary, step_mark, write_report
 from trainer.training.history import read_history
 from trainer.training.run_folder import RunFolder
 
@@ -28,14 +28,20 @@ logger = logging.getLogger(__name__)
 
 def report(run: Path, *, data: Path | None, device: str, worst: int) -> None:
     """Measures the best checkpoint of a run folder again and writes `report.html` there."""
-    config = _configuration(run)
+    config = run_configuration(run)
     config = replace(config, out=run, data=data or config.data)
-    with Reporter(Console(stderr=True)) as reporter:
-        report_run(config, reporter, choose_device(device), worst=worst)
+    with Reporter(plain_console(stderr=True)) as reporter:
+        chosen = choose_device(device)
+        workers = loader_processes(replace(config, workers=None), chosen)  # of this machine
+        report_run(config, reporter, chosen, workers=workers, worst=worst)
 
 
-def has_report(run: Path) -> bool:
-    return RunFolder(run).report_path.exists()
+def is_reported(run: Path) -> bool:
+    """Whether the run has a page, and the page shows all of its epochs."""
+    path = RunFolder(run).report_path
+    if not path.exists():
+        return False
+    return step_mark(read_history(run)) in path.read_text(encoding="utf-8")
 
 
 def report_run(
@@ -43,6 +49,7 @@ def report_run(
     reporter: Reporter,
     device: torch.device,
     *,
+    workers: int,
     worst: int = 8,
     on_image: Callable[[], None] = lambda: None,
 ) -> None:
@@ -55,7 +62,7 @@ def report_run(
         folder, config.train_split, config.val_split, limit=config.limit, cache=run.audit_path
     )
     worst_images = WorstImages(worst)
-    evaluation = _measure(config, folder, best, reporter, device, worst_images, on_image)
+    evaluation = _measure(config, folder, best, reporter, device, workers, worst_images, on_image)
     path = write_report(
         RunSummary(
             run=run,
@@ -64,6 +71,7 @@ def report_run(
             folder=folder,
             audit=audit,
             best=best.manifest,
+            last=load_checkpoint(run.last_path).manifest,
             evaluation=evaluation,
             worst=worst_images,
         )
@@ -77,6 +85,7 @@ def _measure(
     best: Checkpoint,
     reporter: Reporter,
     device: torch.device,
+    workers: int,
     worst: WorstImages,
     on_image: Callable[[], None],
 ) -> Evaluation:
@@ -93,14 +102,15 @@ def _measure(
         ids,
         best.manifest.input,
         Precision(device),
-        workers=loader_processes(config, device),
+        workers=workers,
         on_image=advance,
         boundary=True,
         worst=worst,
     )
 
 
-def _configuration(run: Path) -> FitConfig:
+def run_configuration(run: Path) -> FitConfig:
+    """What the run was settled to."""
     path = run / "config.json"
     try:
         return FitConfig.from_json(path.read_text(encoding="utf-8"))

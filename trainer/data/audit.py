@@ -21,6 +21,7 @@ from trainer.data.findings import (
 )
 from trainer.data.split_audit import ImageAudit, SplitAudit, audit_images, audit_split, unread_split
 from trainer.errors import DatasetError
+from trainer.wording import counted
 
 Images = dict[str, ImageAudit]
 
@@ -99,12 +100,14 @@ def _audit_for_training(
     (train_split, train_ids), (val_split, val_ids) = ids.items()
     train = audit_split(folder, train_split, [images[i] for i in train_ids], trains=True)
     val = audit_split(folder, val_split, [images[i] for i in val_ids])
-    if problems := _problems(folder, [train, val], images):
-        more = f" (and {len(problems) - 1} more problems)" if len(problems) > 1 else ""
+    problems = _problems(folder, [train, val], images)
+    if repeats := repeated_images(folder, train_split, val_split, ids):
+        problems.append(repeats)
+    if problems:
+        more = f" (and {counted(len(problems) - 1, 'more problem')})" if len(problems) > 1 else ""
         raise DatasetError(f"{problems[0]}{more}; `check --data {folder.root}` lists every one")
-    repeats = repeated_images(folder, train_split, val_split, ids)
     notes = [*train.notes, *val.notes, *unseen_classes(folder, train, val)]
-    return TrainingAudit(train, val, [*notes, *([repeats] if repeats else [])])
+    return TrainingAudit(train, val, notes)
 
 
 @dataclass(frozen=True)

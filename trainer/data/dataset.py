@@ -14,10 +14,11 @@ from models.errors import ModelError
 from models.manifest import InputSpec
 from models.pixels import open_image, rgb_pixels, upright_size
 from trainer.data.augment import plain_pair
-from trainer.data.mask import DecodedMask, decode_mask, read_mask
+from trainer.data.mask import DecodedMask, decode_mask, read_mask, require_mask_file
 from trainer.errors import DatasetError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp")
+MAX_ID_BYTES = 240  # file systems take 255, an ending and a mark included
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class VocFolder:
             if not (root / part).is_dir():
                 raise DatasetError(f"{root / part}: no such folder; a dataset folder has one")
         custom = root / "classes.json"
-        if custom.exists():
+        if custom.exists() or custom.is_symlink():  # one that leads nowhere is a mistake
             if border == "class":
                 raise DatasetError(
                     f"{custom}: --border class is for VOC's own classes; name the border here"
@@ -47,14 +48,8 @@ class VocFolder:
     def split(self, name: str) -> list[str]:
         """The image ids of a split, in the file's order."""
         path = self.root / "ImageSets" / "Segmentation" / f"{name}.txt"
-        try:
-            lines = path.read_text(encoding="utf-8-sig").splitlines()
-        except OSError as error:
-            others = ", ".join(sorted(p.stem for p in path.parent.glob("*.txt"))) or "none"
-            raise DatasetError(f"{path}: no such split; there are: {others}") from error
-        except UnicodeDecodeError as error:
-            raise DatasetError(f"{path}: not UTF-8 text ({error})") from error
-        ids = [self._image_id(line.strip()) for line in lines if line.strip()]
+        lines = _split_lines(path)
+        ids = [self._image_id(line) for line in lines]
         if not ids:
             raise DatasetError(f"{path}: the split is empty")
         seen: set[str] = set()
@@ -82,6 +77,8 @@ class VocFolder:
 
     def image_path(self, image_id: str) -> Path:
         if (path := self._find_image(image_id)) is not None:
+            if not path.is_file():  # reading a pipe would wait for ever
+                raise DatasetError(f"{path}: is no file")
             return path
         whole = self.root / "JPEGImages" / image_id
         hint = "; a split lists ids without the file's ending" if whole.is_file() else ""
@@ -135,11 +132,28 @@ class VocFolder:
         for image_id in ids:
             digest.update(image_id.encode())
             path = self.mask_path(image_id)
-            try:
-                digest.update(hashlib.sha256(path.read_bytes()).digest())
-            except FileNotFoundError as error:
-                raise DatasetError(f"{path}: the mask is missing") from error
+            require_mask_file(path)
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
         return digest.hexdigest()
+
+
+def _split_lines(path: Path) -> list[str]:
+    if path.is_dir():
+        raise DatasetError(f"{path}: is a folder, not a list of ids")
+    if not path.is_file():
+        others = ", ".join(sorted(p.stem for p in path.parent.glob("*.txt"))) or "none"
+        raise DatasetError(f"{path}: no such split; there are: {others}")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DatasetError(f"{path}: not UTF-8 text ({error})") from error
+    if "\0" in text:
+        raise DatasetError(f"{path}: not UTF-8 text (it holds zeros, as UTF-16 does)")
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    for line in lines:
+        if len(line.encode()) > MAX_ID_BYTES:
+            raise DatasetError(f"{path}: {line[:40]!r}… is too long for the name of a file")
+    return lines
 
 
 EvaluationSample = tuple[Tensor, Tensor, Tensor, str]

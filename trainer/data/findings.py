@@ -10,6 +10,7 @@ from trainer.data.duplicates import identical_files
 from trainer.data.mask import Reading
 from trainer.data.split_audit import ImageAudit, SplitAudit
 from trainer.errors import DatasetError
+from trainer.wording import counted
 
 SplitIds = dict[str, list[str]]  # a split's name -> its image ids
 
@@ -19,7 +20,8 @@ def overlap(first: str, second: str, ids: SplitIds) -> str | None:
     common = sorted(set(ids[first]) & set(ids[second]))
     if not common:
         return None
-    return f"splits {first} and {second} share {len(common)} images, {common[0]} among them"
+    shared = counted(len(common), "image")
+    return f"splits {first} and {second} share {shared}, {common[0]} among them"
 
 
 def other_overlaps(ids: SplitIds, *, fitted: set[str]) -> list[str]:
@@ -45,9 +47,10 @@ def repeated_images(folder: VocFolder, first: str, second: str, ids: SplitIds) -
     if not both:
         return None
     count = sum(len(seen) for _, seen in both)
+    known, seen = (folder.image_path(ids[0]).name for ids in both[0])
     return (
-        f"{count} images of split {second} are files of split {first} under another name, "
-        f"{both[0][1][0]} ({first}: {both[0][0][0]}) among them"
+        f"split {second} repeats {counted(count, 'image')} of split {first} under another name: "
+        f"{folder.root / 'JPEGImages' / seen} holds the bytes of {known}"
     )
 
 
@@ -58,7 +61,8 @@ def repeats_within(folder: VocFolder, name: str, ids: SplitIds) -> list[str]:
         return []
     spare = sum(len(group) - 1 for group in groups)
     example = " and ".join(groups[0][:2])
-    return [f"split {name}: {spare} images repeat the file of another, {example} among them"]
+    repeats = f"{counted(spare, 'image')} of split {name} with the file of another"
+    return [f"{repeats}, {example} among them"]
 
 
 def _image_paths(folder: VocFolder, ids: Iterable[str]) -> dict[str, Path]:
@@ -81,8 +85,8 @@ def palette_conflict(folder: VocFolder, images: Iterable[ImageAudit]) -> str | N
     by_index = folder.mask_path(examples[Reading.BY_INDEX])
     return (
         f"{folder.mask_path(examples[Reading.BY_COLOR])}: its palette has the classes' colours in "
-        f"another order, that of {by_index.name} has colours of no class: the same index would "
-        "mean two classes; give every mask the palette of the classes, or none"
+        f"another order, that of {by_index.name} does not tell classes by colour: the same index "
+        "would mean two classes; give every mask the palette of the classes, or none"
     )
 
 
@@ -104,11 +108,12 @@ def stray_images(folder: VocFolder, ids: SplitIds) -> list[str]:
     sentences = []
     listed = {image_id for members in ids.values() for image_id in members}
     if unlisted := sorted(files.keys() - listed):
-        sentences.append(f"{len(unlisted)} images are in no split, {unlisted[0]} among them")
+        stray = counted(len(unlisted), "image")
+        sentences.append(f"{stray} in no split, {unlisted[0]} among them")
     if double := [names for name, names in files.items() if len(names) > 1 and name in listed]:
         used = folder.image_path(double[0][0].rpartition(".")[0]).name
         sentences.append(
-            f"{len(double)} ids have several images, {', '.join(double[0])} among them; "
+            f"{counted(len(double), 'id')} with several images, {', '.join(double[0])} among them; "
             f"{used} is used"
         )
     return sentences

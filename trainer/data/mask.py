@@ -13,6 +13,7 @@ from torch import Tensor
 
 from models.classes import VOC_BORDER_COLOR, ClassSet
 from trainer.errors import DatasetError
+from trainer.wording import counted
 
 UNKNOWN = -1  # wider than an id: all 256 of those can mean something
 MAX_LISTED_VALUES = 5
@@ -29,8 +30,8 @@ class Reading(Enum):
     of both latter kinds contradicts itself, because one index means two classes in it."""
 
     PLAIN = "plain"  # no palette, or one whose colours and indices say the same
-    BY_COLOR = "palette colours"  # every used colour is a class's, but not that of its index
-    BY_INDEX = "palette indices"  # a used colour is no class's
+    BY_COLOR = "palette colours"  # each used colour names a class, but not that of its index
+    BY_INDEX = "palette indices"  # a used colour names no class, or more than one index
 
 
 @dataclass(frozen=True)
@@ -52,16 +53,29 @@ def decode_mask(path: Path, class_set: ClassSet, *, border_id: int | None = None
     `border_id` turns the ignore value into that class (the report's 22nd). Any value that is
     neither a class nor ignored raises DatasetError with the value and its pixel count.
     """
+    require_mask_file(path)
     try:
         with path.open("rb") as stream:
             mask = _decode(stream, class_set, path)
-    except FileNotFoundError as error:
-        raise DatasetError(f"{path}: the mask is missing{_similar(path)}") from error
     except (OSError, SyntaxError, ValueError) as error:
-        raise DatasetError(f"{path}: cannot be read as a mask ({error})") from error
+        reason = getattr(error, "strerror", None) or error
+        raise DatasetError(f"{path}: cannot be read as a mask ({reason})") from error
     if border_id is not None:
         mask.labels[mask.labels == class_set.ignore_index] = border_id
     return mask
+
+
+def require_mask_file(path: Path) -> None:
+    """A DatasetError where there is none; reading a pipe would wait for ever."""
+    if path.is_file():
+        return
+    if path.exists():
+        raise DatasetError(
+            f"{path}: is a {'folder' if path.is_dir() else 'pipe or device'}, not a mask"
+        )
+    if path.is_symlink():
+        raise DatasetError(f"{path}: the mask is missing; the link leads nowhere")
+    raise DatasetError(f"{path}: the mask is missing{_similar(path)}")
 
 
 def _similar(path: Path) -> str:
@@ -82,6 +96,7 @@ def _decode(stream: BinaryIO, class_set: ClassSet, path: Path) -> DecodedMask:
             raise DatasetError(f"{path}: 16 bits a channel; a mask in colours has 8")
         if image.mode == "P":
             return _palette_to_ids(image, class_set, path)
+        _refuse_transparency(image, path)
         if image.mode in ("RGB", "RGBA"):
             rgb = np.asarray(image.convert("RGB"))
             return DecodedMask(_colors_to_ids(rgb, class_set, path), Reading.PLAIN)
@@ -101,12 +116,19 @@ def _depth_and_color_type(stream: BinaryIO, path: Path) -> tuple[int, int]:
         raise DatasetError(f"{path}: a {image.format} file under a PNG's name; masks are PNG")
 
 
+def _refuse_transparency(image: Image.Image, path: Path) -> None:
+    """What lies under a pixel that does not show was hardly meant as a label."""
+    if image.mode not in ("LA", "RGBA"):
+        return
+    if clear := int((np.asarray(image.getchannel("A")) < 255).sum()):
+        raise DatasetError(
+            f"{path}: transparent in {counted(clear, 'pixel')}; a mask labels or ignores each"
+        )
+
+
 def _indices(image: Image.Image, bits: int, path: Path) -> Values:
     """The samples of a grey image as they are stored."""
     if image.mode == "LA":
-        alpha = np.asarray(image.getchannel("A"))
-        if clear := int((alpha < 255).sum()):
-            raise DatasetError(f"{path}: {clear} grey pixels are transparent; is that a label?")
         image = image.getchannel("L")
     if image.mode == "1":
         return np.array(image, dtype=np.uint8)
@@ -144,18 +166,37 @@ def _histogram(values: Values) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 
 
 def _palette_to_ids(image: Image.Image, class_set: ClassSet, path: Path) -> DecodedMask:
-    """Palette images whose used colours are all class colours are read by colour, so that a
-    palette in another order is not taken for class ids; others by index."""
+    """Palette images whose used colours each name one class are read by colour, so that a palette
+    in another order is not taken for class ids; others by index."""
     colors = np.array(image.getpalette("RGB"), dtype=np.int64).reshape(-1, 3)
+    meanings = np.full(256, UNKNOWN, dtype=np.int16)
+    meanings[: len(colors)] = _lookup(_packed(colors), class_set)
     indices: Labels = np.array(image)
     used = np.bincount(indices.ravel()).nonzero()[0]
-    ids = _lookup(_packed(colors[used[used < len(colors)]]), class_set)
-    if len(ids) < len(used) or (ids == UNKNOWN).any():
+    if not _names_classes(meanings, used, class_set):
         return DecodedMask(_indices_to_ids(indices, class_set, path), Reading.BY_INDEX)
-    table = np.zeros(256, dtype=np.uint8)
-    table[used] = ids
-    reading = Reading.PLAIN if np.array_equal(ids, used) else Reading.BY_COLOR
-    return DecodedMask(table[indices], reading)
+    same = np.array_equal(meanings[used], used)
+    labels = meanings.astype(np.uint8)[indices]
+    return DecodedMask(labels, Reading.PLAIN if same else Reading.BY_COLOR)
+
+
+def _names_classes(meanings: Ids, used: NDArray[np.intp], class_set: ClassSet) -> bool:
+    """Whether the colours of the `used` indices can be trusted; `meanings` (256,) is the id that
+    the colour of each index stands for.
+
+    Palettes are padded, mostly with black, which may be a class's colour: what has the padding's
+    colour is not that class. So no two indices may share a colour, neither among those used nor
+    with the class's own index, and the ignored value may have no colour but the border's.
+    """
+    ids = meanings[used]
+    if (ids == UNKNOWN).any() or len(np.unique(ids)) < len(ids):
+        return False
+    if ((ids != used) & (meanings[ids] == ids)).any():
+        return False
+    ignored = class_set.ignore_index
+    if ignored not in used or meanings[ignored] == ignored:
+        return True
+    return class_set.classes[int(meanings[ignored])].color == VOC_BORDER_COLOR
 
 
 def _colors_to_ids(rgb: NDArray[np.uint8], class_set: ClassSet, path: Path) -> Labels:

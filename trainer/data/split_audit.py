@@ -13,6 +13,7 @@ from trainer.data.dataset import VocFolder
 from trainer.data.duplicates import perceptual_hash
 from trainer.data.mask import Reading
 from trainer.errors import DatasetError
+from trainer.wording import counted
 
 Counts = NDArray[np.int64]
 
@@ -181,6 +182,6 @@ def _note_binary_masks(audit: SplitAudit, folder: VocFolder, images: list[ImageA
     binary = [i.image_id for i in images if set(i.counts.nonzero()[0].tolist()) == {0, ignored}]
     if binary and folder.class_set.ignore_index == 255:
         audit.notes.append(
-            f"split {audit.name}: {len(binary)} masks hold 0 and 255 alone, {binary[0]} among "
-            "them; 255 is not a class"
+            f"split {audit.name}: {counted(len(binary), 'mask')} of 0 and 255 alone, {binary[0]} "
+            "among them; 255 is not a class"
         )

@@ -22,6 +22,7 @@ from trainer.evaluation.scores import ImageScore, WorstImages
 from trainer.evaluation.tta import TestTimeAugmentation
 from trainer.losses import cross_entropy
 from trainer.precision import Precision
+from trainer.reading import read_batches
 
 
 @dataclass
@@ -134,7 +135,7 @@ def evaluate_network(
     forward = network if tta is None else tta.around(network)
     ignored = folder.class_set.ignore_index
     with torch.inference_mode():
-        for samples in loader:
+        for samples in read_batches(loader):
             answers = segment_samples(samples, spec, forward, precision, ignore_index=ignored)
             for (_, _, labels, name), (answer, loss) in zip(samples, answers, strict=True):
                 predicted = answer.labels.cpu()
@@ -208,7 +209,8 @@ def require_same_classes(manifest: Manifest, folder: VocFolder, *, name: str) ->
     if ours == theirs:
         return
     if len(ours) != len(theirs):
-        hint = " (--border class gives 22, --border ignore 21)" if len(theirs) in (21, 22) else ""
+        differ_by_border = {len(ours), len(theirs)} == {21, 22}
+        hint = " (--border class gives 22, --border ignore 21)" if differ_by_border else ""
         raise DatasetError(
             f"{name}: the checkpoint has {len(ours)} classes, the dataset {folder.root} "
             f"{len(theirs)}{hint}"

@@ -46,4 +46,7 @@ def choose_format(name: str, out: Path) -> ExportFormat:
     chosen = FORMATS[name]
     if out.suffix != chosen.suffix:
         raise ConfigError(f"--out {out}: a file of --format {name} ends in {chosen.suffix}")
+    for path in (out, out.with_name(f"{out.name}.json")):
+        if path.is_dir():
+            raise ConfigError(f"--out {out}: {path} is a folder, not a file")
     return chosen

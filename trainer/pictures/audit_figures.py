@@ -8,6 +8,8 @@ from matplotlib.ticker import PercentFormatter
 
 from models.classes import ClassSet
 from trainer.data.split_audit import SplitAudit
+from trainer.pictures.lettering import class_label
+from trainer.wording import counted
 
 MAX_CLASSES_SHOWN = 40
 MARKERS = "osD^vP*X"
@@ -22,12 +24,12 @@ def draw_class_shares(splits: list[SplitAudit], class_set: ClassSet) -> Figure:
     figure = Figure(figsize=(11, height), dpi=100, layout="constrained")
     FigureCanvasAgg(figure)
     pixels, images = figure.subplots(1, 2, sharey=True)
-    names = [class_set.names[index] for index in shown]
+    names = [class_label(index, class_set.names[index]) for index in shown]
     _bars(pixels, [split.shares[shown] for split in splits], [s.name for s in splits])
     _bars(
         images,
         [split.images_with_class[shown] / split.images for split in splits],
-        [f"{s.name} ({s.images} images)" for s in splits],
+        [f"{s.name} ({counted(s.images, 'image')})" for s in splits],
     )
     title = "Share of the labelled pixels"
     if len(shown) < len(class_set):
@@ -74,6 +76,7 @@ def draw_image_sizes(splits: list[SplitAudit]) -> Figure:
     for index, split in enumerate(s for s in splits if s.sizes):
         sizes = np.array(list(split.sizes))  # (N, 2)
         counts = np.array(list(split.sizes.values()))
+        images = counted(int(counts.sum()), "image")
         largest = max(largest, int(sizes.max()))
         axes.scatter(
             sizes[:, 0],
@@ -82,7 +85,7 @@ def draw_image_sizes(splits: list[SplitAudit]) -> Figure:
             marker=MARKERS[index % len(MARKERS)],
             facecolors="none",
             edgecolors=f"C{index}",
-            label=f"{split.name}: {len(sizes)} sizes, {counts.sum()} images",
+            label=f"{split.name}: {counted(len(sizes), 'size')}, {images}",
         )
     edge = largest * 1.08
     axes.plot([0, edge], [0, edge], color="grey", lw=0.8, ls=":", zorder=0)

@@ -9,11 +9,13 @@ from models.classes import VOC_BORDER_COLOR, ClassSet, Color
 from trainer.data.dataset import VocFolder
 from trainer.data.duplicates import Pair
 from trainer.errors import DatasetError
+from trainer.pictures.lettering import font_file
 from trainer.pictures.samples import indexed_image
 
 CELL = 256  # longest side of a photograph on a sheet
 MARGIN = 12
 CAPTION = 18
+LETTER_SIZE = 12
 COLUMNS = 4
 OPACITY = 0.55  # of the mask over the photograph
 MAX_LISTED_COLORS = 64
@@ -75,12 +77,11 @@ def _legend(class_set: ClassSet, present: set[int]) -> list[tuple[Color, str]]:
 
 
 def _sheet(cells: list[Captioned], columns: int, legend: list[tuple[Color, str]]) -> Image.Image:
-    font = ImageFont.load_default(13)
     columns = min(columns, len(cells))
     width = MARGIN + columns * (CELL + MARGIN)
     rows = [cells[start : start + columns] for start in range(0, len(cells), columns)]
     heights = [max(image.height for image, _ in row) + CAPTION + MARGIN for row in rows]
-    places = _wrap([font.getlength(text) for _, text in legend], width)
+    places = _wrap([_font(text).getlength(text) for _, text in legend], width)
     below = (places[-1][1] + CAPTION + 2 * MARGIN) if places else 0
     sheet = Image.new("RGB", (width, MARGIN + sum(heights) + round(below)), "white")
     pen = ImageDraw.Draw(sheet)
@@ -89,11 +90,12 @@ def _sheet(cells: list[Captioned], columns: int, legend: list[tuple[Color, str]]
         for column, (image, caption) in enumerate(row):
             left = MARGIN + column * (CELL + MARGIN)
             sheet.paste(image, (left, top))
-            pen.text((left, top + image.height + 2), _fit(caption, font), "black", font)
+            text, font = _fit(caption), _font(caption)
+            pen.text((left, top + image.height + 2), text, "black", font)
         top += height
     for (x, y), (color, text) in zip(places, legend, strict=True):
         pen.rectangle((x, top + y, x + 14, top + y + 14), fill=color, outline="grey")
-        pen.text((x + 20, top + y - 1), text, "black", font)
+        pen.text((x + 20, top + y - 1), text, "black", _font(text))
     return sheet
 
 
@@ -109,9 +111,13 @@ def _wrap(lengths: Iterable[float], width: int) -> list[tuple[float, float]]:
     return places
 
 
-def _fit(caption: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
+def _font(text: str) -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(font_file(text), LETTER_SIZE)
+
+
+def _fit(caption: str) -> str:
     """The start of a caption that is as wide as a cell."""
-    text = caption
+    text, font = caption, _font(caption)
     while font.getlength(text) > CELL and len(text) > 1:
         text = text[:-2] + "…"
     return text

@@ -6,14 +6,13 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-from matplotlib import colormaps, font_manager
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.patches import Patch
-from matplotlib.text import Text
 from torch import Tensor
 
 from models.atomic import write_bytes
@@ -21,15 +20,12 @@ from models.classes import ClassSet
 from trainer.evaluation.metrics import ConfusionMatrix
 from trainer.evaluation.scores import ImageScore
 from trainer.evaluation.summary import ClassFigures
+from trainer.pictures.lettering import class_label, draw_as_written
 
 MAX_NAMED_ABSENT = 24
 MAX_NUMBERED = 15  # classes up to which a cell of the confusion matrix has room for its number
 ABSENT_COLOR = "#d9d9d9"
 IOU_COLOR, DICE_COLOR = "#1f77b4", "#aec7e8"
-FALLBACK_FONTS = (  # for letters beyond Latin, Greek and Cyrillic
-    "Noto Sans CJK KR", "Noto Sans CJK JP", "Noto Sans CJK SC", "NanumGothic", "Malgun Gothic",
-    "Apple SD Gothic Neo", "Microsoft YaHei", "Yu Gothic", "WenQuanYi Zen Hei", "Arial Unicode MS",
-)  # fmt: skip
 RIGHT_COLOR, WRONG_COLOR, IGNORED_COLOR = "white", "#d62728", "#bdbdbd"
 
 
@@ -50,22 +46,24 @@ def draw_confusion(matrix: ConfusionMatrix, class_set: ClassSet) -> Figure:
     blues = colormaps["Blues"].with_extremes(bad=ABSENT_COLOR)
     shown = axes.imshow(shares, cmap=blues, vmin=0, vmax=1)
     axes.set(xlabel="predicted", ylabel="labelled", title="Where each class's pixels go")
-    _name_cells(axes, [_plain(class_set.names[i]) for i in drawn])
+    _name_cells(axes, [_label(class_set, i) for i in drawn.tolist()])
     if len(drawn) <= MAX_NUMBERED:
         _write_shares(axes, shares)
     figure.colorbar(shown, ax=axes, shrink=0.8, label="share of the labelled pixels")
     if np.isnan(shares).any():
         grey = Patch(color=ABSENT_COLOR, label="never labelled")
         figure.legend(handles=[grey], loc="outside lower right", fontsize=8, frameon=False)
-    absent = [name for i, name in enumerate(class_set.names) if i not in drawn]
+    absent = [_label(class_set, i) for i in range(len(class_set)) if i not in drawn]
     figure.supxlabel(_absent_note(absent, width=int(11 * side)), fontsize=8)
-    return _in_any_script(figure)
+    return figure
 
 
 def draw_class_bars(rows: list[ClassFigures]) -> Figure:
     """IoU and Dice of every class that is present, the best on top."""
     present = sorted((row for row in rows if row.present), key=lambda row: row.iou)
-    absent = _absent_note([row.name for row in rows if not row.present], width=110)
+    absent = _absent_note(
+        [class_label(row.id, row.name) for row in rows if not row.present], width=110
+    )
     lines = len(absent.splitlines())
     figure = _figure(8, 1.6 + 0.34 * max(len(present), 2) + 0.15 * lines)
     axes = figure.subplots()
@@ -75,7 +73,7 @@ def draw_class_bars(rows: list[ClassFigures]) -> Figure:
     axes.bar_label(bars, fmt="%.3f", padding=3, fontsize=7)
     bars = axes.barh(place - 0.2, dice, 0.4, color=DICE_COLOR, label="Dice")
     axes.bar_label(bars, fmt="%.3f", padding=3, fontsize=7)
-    axes.set_yticks(place, [_plain(row.name) for row in present], fontsize=9)
+    axes.set_yticks(place, [class_label(row.id, row.name) for row in present], fontsize=9)
     axes.set(xlim=(0, 1.06), ylim=(-0.6, max(len(present), 1) - 0.4), title="IoU and Dice by class")
     axes.set_xticks(np.linspace(0, 1, 6))
     if present:
@@ -85,7 +83,7 @@ def draw_class_bars(rows: list[ClassFigures]) -> Figure:
     axes.grid(axis="x", alpha=0.3)
     axes.set_axisbelow(True)
     figure.legend(loc="outside upper right", ncols=3, fontsize=8, frameon=False)
-    return _in_any_script(figure)
+    return figure
 
 
 def draw_comparison(
@@ -98,7 +96,7 @@ def draw_comparison(
     height, width = labels.shape
     figure = _figure(14, min(max(14 / 4 * height / width, 1.5), 8) + 1.1)
     figure.suptitle(
-        f"{_plain(score.id)}: mean IoU {score.mean_iou:.3f} over its labelled classes, "
+        f"{score.id}: mean IoU {score.mean_iou:.3f} over its labelled classes, "
         f"{score.pixel_accuracy:.1%} of its pixels right",
         fontsize=11,
     )
@@ -125,11 +123,12 @@ def draw_comparison(
     figure.legend(
         handles=handles, loc="outside lower center", ncols=columns, fontsize=9, frameon=False
     )
-    return _in_any_script(figure)
+    return figure
 
 
 def figure_png(figure: Figure) -> bytes:
     """The picture as a file; a letter that no installed font has becomes an empty box."""
+    draw_as_written(figure)
     stream = io.BytesIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
@@ -148,6 +147,10 @@ def _figure(width: float, height: float) -> Figure:
     figure = Figure(figsize=(width, height), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
     return figure
+
+
+def _label(class_set: ClassSet, class_id: int) -> str:
+    return class_label(class_id, class_set.names[class_id])
 
 
 def _name_cells(axes: Axes, names: list[str]) -> None:
@@ -181,7 +184,7 @@ def _legend_of(labels: Tensor, predicted: Tensor, class_set: ClassSet) -> list[P
     ids: list[int] = np.unique([*np.unique(labels.numpy()), *np.unique(predicted.numpy())]).tolist()
     colors = np.frombuffer(class_set.palette(), dtype=np.uint8).reshape(256, 3) / 255
     ignored = class_set.ignore_index
-    names = {entry.id: _plain(entry.name) for entry in class_set.classes}
+    names = {entry.id: class_label(entry.id, entry.name) for entry in class_set.classes}
     names[ignored] = "not labelled"
     patches = [Patch(facecolor=colors[i], edgecolor="0.4", label=names[i]) for i in ids]
     kinds = [(WRONG_COLOR, "wrong"), (RIGHT_COLOR, "right")]
@@ -196,19 +199,5 @@ def _absent_note(names: list[str], *, width: int) -> str:
         return ""
     if len(names) > MAX_NAMED_ABSENT:
         names = [*names[:MAX_NAMED_ABSENT], f"and {len(names) - MAX_NAMED_ABSENT} more"]
-    text = _plain(f"neither labelled nor predicted: {', '.join(names)}")
+    text = f"neither labelled nor predicted: {', '.join(names)}"
     return "\n".join(textwrap.wrap(text, width))
-
-
-def _in_any_script(figure: Figure) -> Figure:
-    """Lets every text fall back on an installed font that has the letters of class names."""
-    installed = set(font_manager.get_font_names())
-    families = ["DejaVu Sans", *(name for name in FALLBACK_FONTS if name in installed)]
-    for text in figure.findobj(Text):
-        text.set_fontfamily(families)
-    return figure
-
-
-def _plain(text: str) -> str:
-    """Between two dollars matplotlib would read a formula."""
-    return text.replace("$", r"\$")

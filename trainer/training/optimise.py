@@ -39,13 +39,13 @@ def set_learning_rate(optimizer: Optimizer, recipe: Recipe, *, step: int, total_
 
 def schedule_factor(recipe: Recipe, *, step: int, total_steps: int) -> float:
     """A function of the step alone, so a resumed run needs no state for it."""
-    if recipe.schedule == "constant":
-        warmup, rest = recipe.warmup_steps, 1.0
-    else:
-        warmup = min(recipe.warmup_steps, int(total_steps * MAX_WARMUP))
-        done = step / total_steps
-        poly = (1 - done) ** POLY_POWER
-        rest = poly if recipe.schedule == "poly" else (1 + math.cos(math.pi * done)) / 2
+    warmup = min(recipe.warmup_steps, int(total_steps * MAX_WARMUP))
+    done = step / total_steps
+    rest = {
+        "constant": 1.0,
+        "poly": (1 - done) ** POLY_POWER,
+        "cosine": (1 + math.cos(math.pi * done)) / 2,
+    }[recipe.schedule]
     return float(min(1.0, (step + 1) / (warmup + 1)) * rest)
 
 

@@ -15,6 +15,7 @@ from models.weights import require_fit
 from trainer.config import FitConfig
 from trainer.data.audit import TrainingAudit, audit_for_training
 from trainer.data.dataset import VocFolder
+from trainer.data.loader import loader_processes
 from trainer.distributed import Processes
 from trainer.errors import ConfigError
 from trainer.evaluation.evaluate import require_same_classes
@@ -24,14 +25,19 @@ from trainer.training.average import averaged_copy
 from trainer.training.loop import Learner
 from trainer.training.optimise import build_optimizer
 from trainer.training.pretrained import load_encoder_weights
+from trainer.training.run_data import RunData
 from trainer.training.run_folder import RunFolder
 
 logger = logging.getLogger(__name__)
 
 
-def settle(config: FitConfig, saved: FitConfig | None, device: torch.device) -> FitConfig:
+def settle(
+    config: FitConfig, saved: FitConfig | None, device: torch.device, *, world: int = 1
+) -> FitConfig:
     """The configuration with nothing left open: a resumed run computes as it began, wherever it is
     resumed, and still says which weights it began with."""
+    workers = loader_processes(config, device, world)
+    config = replace(config, device=str(device), workers=workers)
     if saved is None:
         bf16 = use_bf16(device, config.precision)
         return replace(config, precision="bfloat16" if bf16 else "float32")
@@ -45,25 +51,26 @@ def settle(config: FitConfig, saved: FitConfig | None, device: torch.device) -> 
 
 def check_dataset(
     config: FitConfig,
-    folder: VocFolder,
+    data: RunData,
     kept: RunFolder,
     processes: Processes,
+    device: torch.device,
     on_image: Callable[[], None],
 ) -> TrainingAudit:
-    """Problems of the dataset end the run here. The first process looks, and keeps what it found
-    for the others and for a resumed run."""
-    if not processes.first:
-        processes.wait()
-    audit = audit_for_training(
-        folder,
-        config.train_split,
-        config.val_split,
-        limit=config.limit,
-        on_image=on_image,
-        cache=kept.audit_path,
-    )
-    if processes.first:
-        processes.wait()
+    """Problems of the dataset end the run here. The first process looks, for the others as well,
+    and keeps what it found for a resumed run."""
+
+    def look() -> TrainingAudit:
+        return audit_for_training(
+            data.folder,
+            config.train_split,
+            config.val_split,
+            limit=config.limit,
+            on_image=on_image,
+            cache=kept.audit_path,
+        )
+
+    audit = processes.from_first(look, device)
     for note in audit.notes:
         logger.info("note: %s", note)
     return audit
@@ -76,7 +83,8 @@ def build_network(
     torch.manual_seed(config.seed)
     network = build(config.arch, num_classes=num_classes, base_channels=config.base_channels)
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    processes.share_norms(network, device)
+    if not config.recipe.freeze_batch_norm:  # frozen, they do not look at the batch
+        processes.share_norms(network, device)
     return network
 
 

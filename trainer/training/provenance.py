@@ -1,5 +1,6 @@
 """Where a checkpoint came from, in words another person can repeat."""
 
+import os
 import platform
 import shlex
 import sys
@@ -28,6 +29,7 @@ def describe_checkpoint(
     fingerprint: str,
     images_per_epoch: int,
     metrics: Metrics | None,
+    processes: int = 1,
 ) -> Manifest:
     """The manifest of the weights as they stand at the end of `progress.epoch`."""
     return Manifest(
@@ -48,13 +50,22 @@ def describe_checkpoint(
             started=progress.started,
             saved=now(),
             images_seen=progress.epoch * images_per_epoch,
+            resumed_by=progress.resumed_by,
+            processes=processes,
         ),
     )
 
 
 def command_line() -> str:
-    """The command of this process as it can be typed again."""
-    return shlex.join(["python", "-m", "trainer", *sys.argv[1:]])
+    """The command of this process as it can be typed again; torchrun's own options are not known
+    here, but for how many processes it was told to start."""
+    launcher = ["python"]
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        here = os.environ["LOCAL_WORLD_SIZE"]
+        launcher = ["torchrun", "--nproc-per-node", here]
+        if (nodes := os.environ.get("GROUP_WORLD_SIZE", "1")) != "1":
+            launcher += ["--nnodes", nodes]
+    return shlex.join([*launcher, "-m", "trainer", *sys.argv[1:]])
 
 
 def library_versions() -> dict[str, str]:

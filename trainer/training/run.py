@@ -1,11 +1,10 @@
 """Wires one training run: data, network, optimizer, loop, and the folder that keeps it all."""
 
 import copy
-import json
 import logging
 import time
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -13,15 +12,15 @@ from torch import Tensor
 from models.checkpoint import stored_state
 from models.manifest import Manifest, Metrics
 from trainer.config import FitConfig
-from trainer.data.audit_cache import state_of
 from trainer.data.class_weights import median_frequency_weights
-from trainer.data.dataset import VocFolder
 from trainer.data.loader import TrainingLoader, loader_processes
+from trainer.data.training_set import Sample
 from trainer.distributed import Processes
-from trainer.errors import ConfigError, DatasetError
+from trainer.errors import DatasetError, WorkerError
 from trainer.evaluation.evaluate import Evaluation
 from trainer.precision import Precision
 from trainer.progress import Reporter
+from trainer.reading import read_batches
 from trainer.training.history import EpochRecord, best_epoch
 from trainer.training.interrupt import Interrupt, StopRequested
 from trainer.training.loop import RunningTotals, train_epoch
@@ -35,12 +34,16 @@ from trainer.training.prepare import (
     settle,
 )
 from trainer.training.provenance import command_line, describe_checkpoint, now
-from trainer.training.run_folder import RunFolder, saved_config
-from trainer.training.state import Progress, load_state, restore, save_state
+from trainer.training.resume import state_to_resume
+from trainer.training.run_data import RunData
+from trainer.training.run_folder import Picture, RunFolder, saved_config
+from trainer.training.state import Progress, restore, save_state
 from trainer.training.tensorboard import require_tensorboard
 from trainer.training.validate import validate
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 STATE_EVERY_STEPS = 200
 
@@ -60,28 +63,26 @@ class Run:
         self.reporter = reporter
         self.interrupt = interrupt
         self.processes = processes
+        self.device = device
         self.kept = RunFolder(config.out, writes=processes.first)
-        self.folder = VocFolder.open(config.data, border=config.border)
-        self.train_ids = self.folder.split(config.train_split)[: config.limit]
-        self.val_ids = self.folder.split(config.val_split)[: config.limit]
-        if config.tensorboard:
-            require_tensorboard()
-        state = self._saved_state() if config.resume else None
+        self.data, state = self._together(self._open)
         saved = None if state is None else saved_config(state)
-        self.config = config = settle(config, saved, device)
+        self.config = config = settle(config, saved, device, world=processes.world)
         self.precision = Precision(device, bf16=config.precision == "bfloat16")
-        self.network = build_network(config, len(self.folder.class_set), processes, device)
+        class_set = self.data.folder.class_set
+        self.network = build_network(config, len(class_set), processes, device)
         self.spec = input_spec(config, self.network)
         self.loader = TrainingLoader(
-            config, self.folder, self.train_ids, device=device, processes=processes
+            config, self.data.folder, self.data.train_ids, device=device, processes=processes
         )
         self.progress = Progress(started=now(), command=command_line())
-        if not config.resume and processes.first:
-            self.kept.require_unused()
-        reporter.begin("checking the dataset", total=len(self.train_ids) + len(self.val_ids))
-        audit = check_dataset(config, self.folder, self.kept, processes, self._on_checked_image)
-        self.fingerprint = self.folder.fingerprint(self.train_ids)
-        self.data_state = self._data_state()
+        images = len(self.data.train_ids) + len(self.data.val_ids)
+        reporter.begin("checking the dataset", total=images)
+        audit = check_dataset(
+            config, self.data, self.kept, processes, device, self._on_checked_image
+        )
+        self.fingerprint = self._together(self.data.fingerprint)
+        self.data_state = self._together(lambda: self.data.state(config))
         balanced = config.recipe.class_weights == "median_frequency"
         self.learner = build_learner(
             config,
@@ -89,7 +90,7 @@ class Run:
             self.spec,
             self.precision,
             processes,
-            ignore_index=self.folder.class_set.ignore_index,
+            ignore_index=class_set.ignore_index,
             class_weights=median_frequency_weights(audit) if balanced else None,
         )
         if state is not None:
@@ -97,25 +98,41 @@ class Run:
 
     @property
     def steps_per_epoch(self) -> int:
-        return -(-len(self.train_ids) // self.config.batch_size)
+        return -(-len(self.data.train_ids) // self.config.batch_size)
 
     def execute(self) -> Evaluation | None:
         """Trains to the last epoch; returns the last validation, None when nothing was left."""
-        self._prepare()
+        self._together(self._prepare)
         evaluation = None
         while self.progress.epoch <= self.config.epochs and not self._stopped_early():
             try:
                 self._train_epoch()
                 evaluation = self._finish_epoch()
-            except (StopRequested, DatasetError):
-                self._save_state()  # both come between steps, where the state is whole
+            except (StopRequested, DatasetError, WorkerError):
+                self._save_state()  # all come between steps, where the state is whole
                 raise
         return evaluation
+
+    def _together(self, work: Callable[[], T]) -> T:
+        """What fails in one process ends all of them, by the same error."""
+        return self.processes.together(work, self.device)
+
+    def _open(self) -> tuple[RunData, dict[str, Any] | None]:
+        """The data, and the state to go on from."""
+        config = self.config
+        data = RunData.open(config)
+        if config.tensorboard:
+            require_tensorboard()
+        if config.resume:
+            return data, state_to_resume(config, self.kept, data)
+        if self.processes.first:
+            self.kept.require_unused()
+        return data, None
 
     def _prepare(self) -> None:
         config = self.config
         if not config.resume:
-            load_starting_weights(config, self.network, self.folder, self._manifest(None))
+            load_starting_weights(config, self.network, self.data.folder, self._manifest(None))
         self.kept.write_config(config)
         if not config.resume:
             self._save_state()  # so that --resume works from the first step on
@@ -123,9 +140,9 @@ class Run:
             "%s, %.1f M parameters, %d classes, %d training and %d validation images, %s %s",
             config.arch,
             count_parameters(self.network) / 1e6,
-            len(self.folder.class_set),
-            len(self.train_ids),
-            len(self.val_ids),
+            len(self.data.folder.class_set),
+            len(self.data.train_ids),
+            len(self.data.val_ids),
             self.precision.device,
             "bfloat16" if self.precision.bf16 else "float32",
         )
@@ -134,26 +151,9 @@ class Run:
         self.interrupt.check()
         self.reporter.advance(1)
 
-    def _saved_state(self) -> dict[str, Any]:
-        """The state to go on from; refused before anything is written when it is another run's."""
-        state = load_state(self.kept.state_path)
-        differences = self.config.differences(json.loads(state["config"]))
-        if differences:
-            raise ConfigError("--resume: the run was started otherwise: " + "; ".join(differences))
-        if state["fingerprint"] != self._data_state():
-            raise ConfigError(
-                f"--resume: --data {self.config.data} is not what the run was started on: ids, "
-                f"classes, masks or images of {self.config.train_split} or "
-                f"{self.config.val_split} were changed"
-            )
-        return state
-
-    def _data_state(self) -> str:
-        splits = {self.config.train_split: self.train_ids, self.config.val_split: self.val_ids}
-        return state_of(self.folder, splits)
-
     def _restore(self, state: dict[str, Any]) -> None:
         self.progress = restore(state, self.network, self.learner.averaged, self.learner.optimizer)
+        self.progress.resumed_by = command_line()
         logger.info(
             "resuming in epoch %d after %d batches", self.progress.epoch, self.progress.batches
         )
@@ -161,14 +161,13 @@ class Run:
     def _train_epoch(self) -> None:
         """The rest of the epoch that `progress` stands in."""
         config, progress = self.config, self.progress
-        done = min(progress.batches * config.batch_size, len(self.train_ids))
-        self.reporter.begin(
-            f"epoch {progress.epoch}/{config.epochs}", total=len(self.train_ids), done=done
-        )
+        images = len(self.data.train_ids)
+        done = min(progress.batches * config.batch_size, images)
+        self.reporter.begin(f"epoch {progress.epoch}/{config.epochs}", total=images, done=done)
         began = time.monotonic()
         train_epoch(
             self.learner,
-            self.loader.epoch(progress.epoch, skip=progress.batches),
+            self._batches(),
             progress.totals,
             before_step=self._set_learning_rate,
             after_step=self._after_step,
@@ -179,8 +178,23 @@ class Run:
             config.epochs,
             progress.totals.mean_objective,
             progress.totals.accuracy,
-            (len(self.train_ids) - done) / (time.monotonic() - began),
+            (images - done) / (time.monotonic() - began),
         )
+
+    def _batches(self) -> Iterator[Sample]:
+        """The rest of the epoch. Between two steps the processes meet, and all of them stop where
+        one has had a signal, an image that cannot be read, or no room for the state."""
+        progress = self.progress
+        batches = read_batches(self.loader.epoch(progress.epoch, skip=progress.batches))
+
+        def between_steps() -> Sample | None:
+            if progress.batches and progress.step % STATE_EVERY_STEPS == 0:
+                self._save_state()
+            self.interrupt.check()
+            return next(batches, None)
+
+        while (batch := self._together(between_steps)) is not None:
+            yield batch
 
     def _set_learning_rate(self) -> None:
         set_learning_rate(
@@ -194,14 +208,6 @@ class Run:
         self.progress.step += 1
         self.progress.batches += 1
         self.reporter.advance(self.config.batch_size, loss=totals.mean_objective)
-        if self.progress.step % STATE_EVERY_STEPS == 0:
-            self._save_state()
-        self._stop_if_asked()
-
-    def _stop_if_asked(self) -> None:
-        """One process may have had the signal alone; all have to stop at the same step."""
-        if self.processes.any(self.interrupt.requested, self.precision.device):
-            raise StopRequested
 
     def _finish_epoch(self) -> Evaluation | None:
         """Validates, records and saves; afterwards `progress` stands at the next epoch."""
@@ -211,14 +217,20 @@ class Run:
         validates = keeps or progress.epoch % config.validate_every == 0
         stored = self._stored_state()
         evaluation = self._validate(stored, draws=keeps) if validates else None
+        self._together(lambda: self._keep(stored, evaluation, keeps=keeps))
+        return evaluation
+
+    def _keep(
+        self, stored: Mapping[str, Tensor], evaluation: Evaluation | None, *, keeps: bool
+    ) -> None:
+        progress = self.progress
         self._record(evaluation)
         self._save_checkpoints(stored, evaluation, keeps=keeps)
-        self.kept.write_history(progress.history, tensorboard=config.tensorboard)
+        self.kept.write_history(progress.history, tensorboard=self.config.tensorboard)
         progress.epoch += 1
         progress.batches = 0
         progress.totals = RunningTotals()
         self._save_state()
-        return evaluation
 
     def _record(self, evaluation: Evaluation | None) -> None:
         totals = self.progress.totals
@@ -254,7 +266,9 @@ class Run:
             names.append("best")
         if keeps:
             names.append(f"epoch-{progress.epoch:03d}")
-        metrics = evaluation.metrics(self.folder, self.config.val_split) if evaluation else None
+        metrics = (
+            evaluation.metrics(self.data.folder, self.config.val_split) if evaluation else None
+        )
         self.kept.save_checkpoints(names, stored, self._manifest(metrics), self.config)
 
     def _stopped_early(self) -> bool:
@@ -269,29 +283,31 @@ class Run:
         return stops
 
     def _validate(self, stored: Mapping[str, Tensor], *, draws: bool) -> Evaluation:
-        share = self.processes.share_of(self.val_ids)
+        share = self.processes.share_of(self.data.val_ids)
         self.reporter.begin("validation", total=len(share))
 
         def on_image() -> None:
-            if self.processes.world == 1:
-                self._stop_if_asked()
+            self.interrupt.check()
             self.reporter.advance(1)
 
         network = copy.deepcopy(self.network)
         network.load_state_dict(stored)
         evaluation, pictures = validate(
             network,
-            self.folder,
+            self.data.folder,
             share,
             self.spec,
-            self.precision.device,
+            self.device,
             self.processes,
-            workers=loader_processes(self.config, self.precision.device, self.processes.world),
-            pictured=set(self.val_ids[: self.config.samples]) if draws else set(),
+            workers=loader_processes(self.config, self.device, self.processes.world),
+            pictured=set(self.data.val_ids[: self.config.samples]) if draws else set(),
             on_image=on_image,
         )
-        self.kept.save_pictures(self.progress.epoch, pictures, self.folder)
+        self._together(lambda: self._save_pictures(pictures))
         return evaluation
+
+    def _save_pictures(self, pictures: list[Picture]) -> None:
+        self.kept.save_pictures(self.progress.epoch, pictures, self.data.folder)
 
     def _stored_state(self) -> dict[str, Tensor]:
         """What a checkpoint of now holds: the averaged weights where there are some, rounded as
@@ -304,11 +320,12 @@ class Run:
         return describe_checkpoint(
             self.config,
             self.progress,
-            class_set=self.folder.class_set,
+            class_set=self.data.folder.class_set,
             spec=self.spec,
             fingerprint=self.fingerprint,
-            images_per_epoch=len(self.train_ids),
+            images_per_epoch=len(self.data.train_ids),
             metrics=metrics,
+            processes=self.processes.world,
         )
 
     def _save_state(self) -> None:

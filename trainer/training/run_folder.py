@@ -46,6 +46,10 @@ class RunFolder:
         return self.path / "checkpoints" / "best.pth"
 
     @property
+    def last_path(self) -> Path:
+        return self.path / "checkpoints" / "last.pth"
+
+    @property
     def report_path(self) -> Path:
         return self.path / "report.html"
 

@@ -27,6 +27,7 @@ class Progress:
     totals: RunningTotals = field(default_factory=RunningTotals)
     started: str = ""
     command: str = ""
+    resumed_by: str | None = None
     history: list[EpochRecord] = field(default_factory=list)
 
 

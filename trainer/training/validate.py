@@ -37,8 +37,12 @@ def validate(
             pictures.append(Picture(image_id, labels, result))
 
     processes.share_state(network)  # batch statistics differ where each process has its own
-    evaluation = evaluate_network(
-        network, folder, share, spec, Precision(device), workers=workers, on_image=collect
-    )
+
+    def measure() -> Evaluation:
+        return evaluate_network(
+            network, folder, share, spec, Precision(device), workers=workers, on_image=collect
+        )
+
+    evaluation = processes.together(measure, device)
     total: Evaluation = reduce(add, processes.gather(evaluation))
     return total, [picture for each in processes.gather(pictures) for picture in each]

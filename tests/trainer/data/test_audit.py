@@ -1,5 +1,6 @@
 """The audits behind `check` and before `fit`."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -170,7 +171,7 @@ def test_one_class_alone_cannot_be_trained_on_but_measured(root: Path) -> None:
 def test_a_few_binary_masks_are_noted(root: Path) -> None:
     write_mask(root, "b", np.uint8(255) * (quarters(20, 24) == 1))
     notes = before_training(root).notes
-    assert notes == ["split train: 1 masks hold 0 and 255 alone, b among them; 255 is not a class"]
+    assert notes == ["split train: 1 mask of 0 and 255 alone, b among them; 255 is not a class"]
 
 
 def test_palettes_that_contradict_each_other_are_refused(root: Path) -> None:
@@ -181,25 +182,25 @@ def test_palettes_that_contradict_each_other_are_refused(root: Path) -> None:
         mask = Image.fromarray(quarters(20, 24) % 3)
         mask.putpalette(palette)
         mask.save(root / f"SegmentationClass/{name}.png")
-    with pytest.raises(DatasetError, match=r"a\.png: its palette .* b\.png has colours of no"):
+    with pytest.raises(DatasetError, match=r"a\.png: its palette .* b\.png does not tell"):
         before_training(root)
     assert len(audit_all(root).problems) == 1
 
 
-def test_the_same_file_in_both_splits_is_a_problem_for_check_and_a_note_for_fit(
-    root: Path,
-) -> None:
+def test_the_same_file_in_both_splits_is_refused_with_both_names(root: Path) -> None:
     write_image(root, "d", noise(20, 24, seed=1))  # what b shows
     sentence = (
-        "1 images of split val are files of split train under another name, d (train: b) among them"
+        "split val repeats 1 image of split train under another name: "
+        f"{root}/JPEGImages/d.png holds the bytes of b.png"
     )
-    assert sentence in audit_all(root).problems
-    assert sentence in before_training(root).notes
+    assert audit_all(root).problems == [sentence]
+    with pytest.raises(DatasetError, match=re.escape(sentence)):
+        before_training(root)
 
 
 def test_the_same_file_twice_in_training_is_noted(root: Path) -> None:
     write_image(root, "c", noise(20, 24, seed=1))
-    assert "split train: 1 images repeat the file of another, b and c among them" in (
+    assert "1 image of split train with the file of another, b and c among them" in (
         audit_all(root).notes
     )
 
@@ -228,8 +229,8 @@ def test_files_without_a_split_and_ids_with_two_files_are_noted(root: Path) -> N
     write_image(root, "stray", noise(20, 24))
     write_image(root, "a", noise(20, 24), suffix=".jpg")
     notes = audit_all(root).notes
-    assert "1 images are in no split, stray among them" in notes
-    assert "1 ids have several images, a.jpg, a.png among them; a.jpg is used" in notes
+    assert "1 image in no split, stray among them" in notes
+    assert "1 id with several images, a.jpg, a.png among them; a.jpg is used" in notes
 
 
 def test_fit_hears_the_first_problem_and_how_many_more_there_are(root: Path) -> None:

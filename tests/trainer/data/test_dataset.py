@@ -1,5 +1,6 @@
 """The dataset folder, and the same preparation in training, evaluation and serving."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from models.errors import ClassSetError
 from models.geometry import network_input, normalise, resize_pixels
 from models.manifest import InputSpec
 from models.pixels import open_image, rgb_pixels
@@ -89,6 +91,43 @@ def test_a_split_that_is_not_text_is_not_called_missing(root: Path) -> None:
     (root / "ImageSets/Segmentation/train.txt").write_bytes(b"a\xff\n")
     with pytest.raises(DatasetError, match=r"train\.txt: not UTF-8 text"):
         VocFolder.open(root).split("train")
+
+
+def test_a_split_in_utf_16_is_not_taken_for_ids(root: Path) -> None:
+    (root / "ImageSets/Segmentation/train.txt").write_bytes("a\nb\n".encode("utf-16-le"))
+    with pytest.raises(DatasetError, match=r"train\.txt: not UTF-8 text .* UTF-16"):
+        VocFolder.open(root).split("train")
+
+
+@pytest.mark.parametrize("line", ["x" * 5000, "x" * 5000 + " 1", "가" * 90])
+def test_an_id_longer_than_a_name_can_be_is_one_line(line: str, root: Path) -> None:
+    path = root / "ImageSets/Segmentation/train.txt"
+    path.write_text(line, encoding="utf-8")
+    with pytest.raises(DatasetError, match=r"train\.txt: .* too long for the name") as caught:
+        VocFolder.open(root).split("train")
+    assert len(str(caught.value)) < len(str(path)) + 150
+
+
+def test_a_folder_in_a_splits_place_is_not_called_missing(root: Path) -> None:
+    (root / "ImageSets/Segmentation/test.txt").mkdir()
+    with pytest.raises(DatasetError, match=r"test\.txt: is a folder, not a list of ids"):
+        VocFolder.open(root).split("test")
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo])
+def test_an_image_that_is_no_file_is_not_opened(make: Callable[[Path], object], root: Path) -> None:
+    path = root / "JPEGImages/a.png"
+    path.unlink()
+    make(path)
+    with pytest.raises(DatasetError, match=r"a\.png: is no file"):
+        VocFolder.open(root).read_pair("a")
+
+
+def test_classes_behind_a_link_that_leads_nowhere_are_not_vocs(root: Path) -> None:
+    (root / "classes.json").unlink()
+    (root / "classes.json").symlink_to("elsewhere.json")
+    with pytest.raises(ClassSetError, match=r"classes\.json: No such file"):
+        VocFolder.open(root)
 
 
 def test_an_id_with_the_files_ending_is_explained(root: Path) -> None:
@@ -216,6 +255,13 @@ def test_ids_order_and_classes_change_the_fingerprint(root: Path, tmp_path: Path
     write_classes(copy, type(THREE_CLASSES)(THREE_CLASSES.classes[:2]))
     prints.add(VocFolder.open(copy).fingerprint(["a", "b"]))
     assert len(prints) == 5
+
+
+def test_the_fingerprint_waits_for_no_pipe(root: Path) -> None:
+    (root / "SegmentationClass/b.png").unlink()
+    os.mkfifo(root / "SegmentationClass/b.png")
+    with pytest.raises(DatasetError, match=r"b\.png: is a pipe or device, not a mask"):
+        VocFolder.open(root).fingerprint(["a", "b"])
 
 
 def test_the_fingerprint_names_a_missing_mask(root: Path) -> None:

@@ -42,7 +42,11 @@ def batches(
 
 @pytest.mark.parametrize(
     ("options", "size"),
-    [({}, (32, 32)), ({"image_size": "32x48"}, (32, 48)), ({"crop_size": "40x36"}, (40, 36))],
+    [
+        ({}, (32, 32)),
+        ({"image_size": "32x48"}, (32, 48)),
+        ({"image_size": "48", "crop_size": "40x36"}, (40, 36)),
+    ],
     ids=["square", "oblong", "crop"],
 )
 def test_an_epoch_comes_in_batches_of_the_training_size_with_the_rest_at_the_end(

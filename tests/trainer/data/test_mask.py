@@ -1,5 +1,6 @@
 """Reading label masks."""
 
+import os
 import struct
 import zlib
 from collections.abc import Callable
@@ -251,10 +252,35 @@ def test_grey_with_an_opaque_alpha_channel_holds_indices(tmp_path: Path) -> None
     assert read_mask(path, THREE_CLASSES).tolist() == IDS.tolist()
 
 
-def test_transparent_grey_is_refused_with_its_pixel_count(tmp_path: Path) -> None:
+@pytest.mark.parametrize("alpha", [0, 254])
+@pytest.mark.parametrize("mode", ["LA", "RGBA"])
+def test_transparency_is_refused_with_its_pixel_count(
+    mode: str, alpha: int, tmp_path: Path
+) -> None:
     path = tmp_path / "m.png"
-    Image.new("LA", (3, 3)).save(path)
-    with pytest.raises(DatasetError, match=r"m\.png: 9 grey pixels are transparent"):
+    mask = Image.new(mode, (3, 3), (0,) * (len(mode) - 1) + (255,))
+    mask.paste((0,) * (len(mode) - 1) + (alpha,), (0, 0, 2, 1))
+    mask.save(path)
+    with pytest.raises(DatasetError, match=r"m\.png: transparent in 2 pixels"):
+        read_mask(path, THREE_CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("make", "complaint"),
+    [
+        (Path.mkdir, "is a folder, not a mask"),
+        (os.mkfifo, "is a pipe or device, not a mask"),
+        (lambda path: path.symlink_to("nowhere"), "the mask is missing; the link leads nowhere"),
+        (lambda path: path.symlink_to(path.name), "the mask is missing; the link leads nowhere"),
+    ],
+)
+def test_what_is_no_file_is_not_opened(
+    make: Callable[[Path], object], complaint: str, tmp_path: Path
+) -> None:
+    """A pipe without a writer would be waited for."""
+    path = tmp_path / "m.png"
+    make(path)
+    with pytest.raises(DatasetError, match=rf"m\.png: {complaint}$"):
         read_mask(path, THREE_CLASSES)
 
 
@@ -306,6 +332,49 @@ def test_how_a_palette_was_read_is_told(case: str, tmp_path: Path) -> None:
     path = tmp_path / "m.png"
     encode(IDS).save(path)
     assert decode_mask(path, THREE_CLASSES).reading == reading
+
+
+def zero_padded(ids: Bytes) -> Image.Image:
+    """The class colours and then black, which is class 0's, up to index 255."""
+    return with_palette(ids, THREE_CLASSES.palette()[:9].ljust(768, b"\0"))
+
+
+@pytest.mark.parametrize("ids", [IDS, IDS[:1, 1:], IDS[:1, 3:]])
+def test_a_zero_padded_palette_leaves_the_ignored_value_ignored(ids: Bytes, tmp_path: Path) -> None:
+    path = tmp_path / "m.png"
+    zero_padded(ids).save(path)
+    assert read_mask(path, THREE_CLASSES).tolist() == ids.tolist()
+
+
+@pytest.mark.parametrize("beside", [0, 1])
+def test_a_zero_padded_palette_hides_no_unknown_index(beside: int, tmp_path: Path) -> None:
+    path = tmp_path / "m.png"
+    zero_padded(np.array([[beside, 77, 77]], dtype=np.uint8)).save(path)
+    with pytest.raises(DatasetError, match=r"m\.png: unknown mask values 77 \(2 pixels\)"):
+        read_mask(path, THREE_CLASSES)
+
+
+@pytest.mark.parametrize("ids", [[[7, 9, 5]], [[255, 5, 1]]])
+def test_padding_in_another_order_is_not_taken_for_a_class(
+    ids: list[list[int]], tmp_path: Path
+) -> None:
+    """Black stands for class 0 at index 7; so it does at 9 and 255, which pad the palette."""
+    image = in_another_order(IDS)
+    padded = Image.fromarray(np.array(ids, dtype=np.uint8))
+    padded.putpalette(image.getpalette() or [])
+    path = tmp_path / "m.png"
+    padded.save(path)
+    with pytest.raises(DatasetError, match=r"m\.png: unknown mask values"):
+        read_mask(path, THREE_CLASSES)
+
+
+def test_a_border_class_is_found_by_its_colour_at_the_ignored_index(tmp_path: Path) -> None:
+    """As in VOC's own masks, when `classes.json` names the border."""
+    border = SegmentationClass(3, "border", VOC_BORDER_COLOR)
+    path = tmp_path / "m.png"
+    in_class_colors(IDS).save(path)
+    labels = read_mask(path, ClassSet((*THREE_CLASSES.classes, border)))
+    assert labels.tolist() == np.where(IDS == 255, 3, IDS).tolist()
 
 
 def test_a_missing_mask_is_named(tmp_path: Path) -> None:

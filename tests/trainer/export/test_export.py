@@ -174,6 +174,16 @@ def test_options_that_cannot_work_are_one_line(
     assert all(word in line for word in words), line
 
 
+@pytest.mark.parametrize("folder", ["x.pt2", "x.pt2.json"])
+def test_a_folder_in_a_files_place_is_refused_before_the_work(folder: str, tmp_path: Path) -> None:
+    (tmp_path / folder).mkdir()
+    out = tmp_path / "x.pt2"
+    absent = tmp_path / "checkpoint.pth"
+    line = refusal("export", "--checkpoint", absent, "--format", "torch", "--out", out)
+    assert line == f"error: --out {out}: {tmp_path / folder} is a folder, not a file"
+    assert [path.name for path in tmp_path.iterdir()] == [folder]
+
+
 def test_a_missing_package_is_named_with_the_extra(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -24,6 +24,17 @@ def test_the_command_can_be_typed_again(monkeypatch: pytest.MonkeyPatch) -> None
     assert shlex.split(command_line()) == ["python", "-m", "trainer", *arguments]
 
 
+def test_the_command_of_several_processes_starts_as_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["/x/trainer/__main__.py", "fit"])
+    for name, value in {
+        "WORLD_SIZE": "8",
+        "LOCAL_WORLD_SIZE": "4",
+        "GROUP_WORLD_SIZE": "2",
+    }.items():
+        monkeypatch.setenv(name, value)
+    assert command_line() == "torchrun --nproc-per-node 4 --nnodes 2 -m trainer fit"
+
+
 def test_versions_are_those_of_the_libraries_in_use() -> None:
     versions = library_versions()
     assert str(torch.__version__).startswith(versions["torch"])  # "+cpu" may follow

@@ -7,6 +7,7 @@ import shutil
 import signal
 from collections.abc import Callable
 from dataclasses import replace
+from multiprocessing import active_children
 from pathlib import Path
 from typing import Any
 
@@ -259,6 +260,36 @@ def test_a_run_that_diverges_stops_in_one_line_and_keeps_its_last_state(
         patch.setattr(SegmentationLoss, "__call__", diverge)
         line = refusal("fit", "--data", run_data, "--out", out, *SMALL, *RECIPE)
     assert line.startswith("error: the loss became nan; the state saved before is kept: ")
+    fit(run_data, out, *RECIPE, "--resume")
+    require_the_same_run(out, unbroken)
+
+
+def test_a_killed_worker_is_one_line_and_no_step_is_lost(
+    run_data: Path, unbroken: Path, tmp_path: Path
+) -> None:
+    """As the system does it when memory runs out; in the middle of a step, from the run's side."""
+    honest, done = run.Run._set_learning_rate, 0
+
+    def before(self: run.Run) -> None:
+        nonlocal done
+        done += 1
+        if done == 6:
+            for process in active_children():
+                process.kill()
+                process.join()
+        honest(self)
+
+    out = tmp_path / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run.Run, "_set_learning_rate", before)
+        options = (*SMALL, *RECIPE, "--workers", "1")
+        outcome = run_command("fit", "--data", run_data, "--out", out, *options)
+    assert outcome.status == 1
+    assert outcome.stderr.startswith("error: a process that prepares images was killed")
+    assert "fewer --workers or a smaller --batch-size" in outcome.stderr
+    assert len(outcome.stderr.splitlines()) == 1
+    assert "the same command with --resume goes on from here" in outcome.log
+    assert state(out)["progress"]["step"] == done
     fit(run_data, out, *RECIPE, "--resume")
     require_the_same_run(out, unbroken)
 
