@@ -6,7 +6,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-EXTRAS := service,trainer,export,tensorboard,pretrained,dev
+EXTRAS := service,openvino,trainer,export,tensorboard,pretrained,dev
 MODEL ?= $(or $(SERVICE_MODEL),voc)
 # any of these that is Python 3.11 or newer
 PYTHON ?= $(firstword $(foreach p,python3 python3.14 python3.13 python3.12 python3.11,\

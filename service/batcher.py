@@ -220,7 +220,7 @@ class Batcher:
         began = time.perf_counter()
         try:
             answers = self.engine.run(torch.stack([job.pixels for job in jobs]), alone=alone)
-        except Exception as error:  # noqa: BLE001 - whatever it was, the thread must live on
+        except Exception as error:
             if len(jobs) == 1:
                 logger.error("the network failed on an image", exc_info=error)
             return error.with_traceback(None)

@@ -267,7 +267,8 @@ class TestMemory:
         gc.disable()
         try:
             finished(load())
-            assert [unit() for unit in device.units] == [None] * 2  # tiles
+            assert len(device.units) >= 2  # tiles
+            assert {unit() for unit in device.units} == {None}
         finally:
             gc.enable()
 

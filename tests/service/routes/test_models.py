@@ -46,6 +46,13 @@ def test_the_list_has_the_fields_of_the_contract(folder: Path) -> None:
         "sha256": saved.weights.sha256,
         "bytes": saved.weights.bytes,
         "reason": None,
+        "engine": {
+            "name": "torch float32",
+            "device": "cpu",
+            "reason": "as asked",
+            "agreement": None,
+            "refused": [],
+        },
     }
     assert "broken.pth" in answer["models"][1]["reason"]
     assert str(folder) not in json.dumps(answer)
