@@ -1,5 +1,6 @@
 """Who is measured: the service in its precisions, and the same network behind other servers."""
 
+import secrets
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -119,4 +120,6 @@ def _environment(checkpoint: Path) -> Mapping[str, str]:
         "PYTHONPATH": str(ROOT),
         "BENTOML_DO_NOT_TRACK": "True",
         "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_AUTH_TOKEN": secrets.token_hex(32),  # else it leaves one in the user's home
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # a cluster of one, on the loopback address
     }

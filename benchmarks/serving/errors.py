@@ -2,8 +2,7 @@
 
 BenchmarkError
 ├── RefusedError      a server ended before it was ready; the message is its own last line
-├── NotInstalledError     what a contender needs is absent here
-└── LoadError         the load generator could not do its work
+└── NotInstalledError what a contender needs is absent here
 """
 
 
@@ -17,7 +16,3 @@ class RefusedError(BenchmarkError):
 
 class NotInstalledError(BenchmarkError):
     """A package or virtual environment is absent; the message names it."""
-
-
-class LoadError(BenchmarkError):
-    """The load generator ended without figures."""

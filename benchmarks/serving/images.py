@@ -36,6 +36,15 @@ def photographs(source: Path | None, out: Path, count: int) -> list[Photograph]:
     ]
 
 
+def listed(folder: Path) -> list[Photograph]:
+    """What `photographs` has written, read back in its order."""
+    found = []
+    for path in sorted(folder.glob("*.jpg")):
+        with Image.open(path) as image:
+            found.append(Photograph(path, FORMATS["JPEG"], *image.size))
+    return found
+
+
 def mixed(pictures: list[Photograph], out: Path) -> list[Photograph]:
     """Every size from 32x32 to 1600x1200 in every format."""
     out.mkdir(parents=True, exist_ok=True)

@@ -6,16 +6,16 @@ answer's status, length, beginning, end and size are looked at; some are unpacke
 """
 
 import asyncio
-import json
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from itertools import cycle
 from pathlib import Path
+from typing import Any
 
 from benchmarks.serving.answer import AnswerReader
 from benchmarks.serving.load_job import Job, LoadResult
+from benchmarks.serving.own_process import answer
 from benchmarks.serving.png import png_size, verify_png
 
 HOST = "127.0.0.1"
@@ -182,18 +182,16 @@ async def perform(job: Job) -> LoadResult:
     for client in late:
         run.fail(f"no answer within {limit:.0f} s")
         client.cancel()
-    if not job.count and run.result.seconds:
+    if not job.count:
         run.result.seconds = job.seconds
     run.result.cpu_s = time.process_time()
     return run.result
 
 
-def main() -> None:
-    given = json.loads(sys.stdin.read())
-    given["requests"] = [tuple(entry) for entry in given["requests"]]
-    result = asyncio.run(perform(Job(**given)))
-    sys.stdout.write(json.dumps(asdict(result)))
+def respond(question: dict[str, Any]) -> dict[str, Any]:
+    requests = [tuple(entry) for entry in question["requests"]]
+    return asdict(asyncio.run(perform(Job(**{**question, "requests": requests}))))
 
 
 if __name__ == "__main__":
-    main()
+    answer(respond)

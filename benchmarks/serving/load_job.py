@@ -1,13 +1,9 @@
 """What the load generator is asked, what it answers, and its start in a process of its own."""
 
-import json
-import subprocess
-import sys
 from dataclasses import asdict, dataclass, field
-from typing import Any
 
-from benchmarks.serving.errors import LoadError
 from benchmarks.serving.figures import percentile
+from benchmarks.serving.own_process import ask
 
 START_S = 60.0
 
@@ -61,17 +57,6 @@ class LoadResult:
 
 
 def run_load(job: Job) -> LoadResult:
-    """Starts the generator, waits for it and reads its figures; LoadError when it has none."""
-    process = subprocess.run(
-        [sys.executable, "-m", "benchmarks.serving.load"],
-        input=json.dumps(asdict(job)),
-        capture_output=True,
-        text=True,
-        timeout=job.timeout_s + job.warmup_s + job.seconds + START_S,
-        check=False,
-    )
-    if process.returncode:
-        lines = process.stderr.strip().splitlines() or [f"status {process.returncode}"]
-        raise LoadError(f"the load generator ended: {lines[-1]}")
-    found: dict[str, Any] = json.loads(process.stdout)
-    return LoadResult(**found)
+    """Starts the generator, waits for it and reads its figures."""
+    limit = job.timeout_s + job.warmup_s + job.seconds + START_S
+    return LoadResult(**ask("benchmarks.serving.load", asdict(job), timeout_s=limit))

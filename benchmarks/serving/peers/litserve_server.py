@@ -9,7 +9,7 @@ from typing import Any
 
 import litserve as ls
 import torch
-from fastapi import Response, UploadFile
+from fastapi import Request, Response
 from PIL import Image
 from torch import Tensor
 
@@ -31,7 +31,7 @@ class SegmentationAPI(ls.LitAPI):
     def setup(self, device: str) -> None:
         self.network = Network()
 
-    def decode_request(self, request: UploadFile) -> Input:
+    def decode_request(self, request: Request) -> Input:
         image = Image.open(io.BytesIO(request["file"].file.read()))  # type: ignore[index]
         return self.network.input_of(image), image.size
 
