@@ -94,13 +94,17 @@ def channels_last(checkpoint: Checkpoint, device: torch.device) -> SegmentationN
     return moved.eval()
 
 
+def _batches(inputs: Tensor) -> list[Tensor]:
+    return [inputs[start : start + BATCH] for start in range(0, len(inputs), BATCH)]
+
+
 def _settle(network: SegmentationNetwork, inputs: Tensor) -> None:
     """Batch norm's statistics: the mean over a few batches, instead of mean 0 and variance 1."""
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = None
-    network.train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    for batch in inputs.split(BATCH):
+    network.train()
+    for batch in _batches(inputs):
         network(batch)
     network.eval()
 
@@ -110,7 +114,7 @@ def _decide(network: SegmentationNetwork, inputs: Tensor) -> None:
     not t_(k + 1)."""
     head = _head(network)
     with _inputs_of(head) as seen:
-        for batch in inputs.split(BATCH):
+        for batch in _batches(inputs):
             network(batch)
     features = torch.cat([f.permute(0, 2, 3, 1).flatten(0, 2) for f in seen])[::7]  # (pixels, C)
     center = features.mean(0)

@@ -39,7 +39,11 @@ class Contender:
         if not self.python.exists():
             raise NotInstalledError("not installed: make bench-peers")
         found = subprocess.run(
-            [str(self.python), "-c", f"import importlib.util as u; u.find_spec({self.package!r}).name"],
+            [
+                str(self.python),
+                "-c",
+                f"import importlib.util as u; u.find_spec({self.package!r}).name",
+            ],
             capture_output=True,
             check=False,
         )
@@ -78,8 +82,10 @@ def peers(python: Path) -> list[Contender]:
     bento = Contender(
         "BentoML",
         lambda checkpoint: Command(
-            [str(python), "-m", "bentoml", "serve", f"{PACKAGE}.bentoml_server:Segmentation"]
-            + ["--host", "127.0.0.1", "--port", "{port}"],
+            [
+                *(str(python), "-m", "bentoml", "serve", f"{PACKAGE}.bentoml_server:Segmentation"),
+                *("--host", "127.0.0.1", "--port", "{port}"),
+            ],
             "/readyz",
             _environment(checkpoint),
             ROOT,

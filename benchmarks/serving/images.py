@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Iterator
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -25,15 +26,23 @@ FORMATS = {
 MIXED_SIZES = ((32, 32), (100, 75), (320, 240), (427, 640), (640, 427), (1024, 768), (1600, 1200))
 
 
-def photographs(source: Path | None, out: Path, count: int) -> list[Photograph]:
-    """`count` JPEGs of 640x427 under `out`: those of `source`, cut to that shape, in turn, or made
-    up. BenchmarkError when `source` holds no image."""
+def photographs(source: list[Path], out: Path, count: int) -> list[Photograph]:
+    """`count` JPEGs of 640x427 under `out`: the files of `source`, cut to that shape, in turn, or
+    made up where there are none."""
     out.mkdir(parents=True, exist_ok=True)
-    pictures = made_up(SIZE) if source is None else _cut(source)
+    pictures = _cut(source) if source else made_up(SIZE)
     return [
         _save(picture, out / f"{index:04d}.jpg", "JPEG")
         for index, picture in zip(range(count), pictures, strict=False)
     ]
+
+
+def image_files(folder: Path) -> list[Path]:
+    """The images of a folder by name; BenchmarkError when it holds none."""
+    files = sorted(path for path in folder.glob("*") if path.suffix.lower() in SUFFIXES)
+    if not files:
+        raise BenchmarkError(f"--images {folder}: holds no image ({', '.join(SUFFIXES)})")
+    return files
 
 
 def listed(folder: Path) -> list[Photograph]:
@@ -77,14 +86,10 @@ def made_up(size: tuple[int, int]) -> Iterator[Image.Image]:
         yield Image.fromarray(np.clip(grainy, 0, 255).astype(np.uint8))
 
 
-def _cut(source: Path) -> Iterator[Image.Image]:
-    files = sorted(path for path in source.glob("*") if path.suffix.lower() in SUFFIXES)
-    if not files:
-        raise BenchmarkError(f"--images {source}: holds no image ({', '.join(SUFFIXES)})")
-    while True:
-        for path in files:
-            with Image.open(path) as image:
-                yield ImageOps.fit(image.convert("RGB"), SIZE)
+def _cut(files: list[Path]) -> Iterator[Image.Image]:
+    for path in cycle(files):
+        with Image.open(path) as image:
+            yield ImageOps.fit(image.convert("RGB"), SIZE)
 
 
 def _save(picture: Image.Image, path: Path, kind: str) -> Photograph:

@@ -169,13 +169,16 @@ async def keep_asking(run: Run) -> None:
         await client.ended
 
 
-async def perform(job: Job) -> LoadResult:
-    """Runs the job to its end or its time limit."""
-    requests = [
+def read_requests(job: Job) -> list[Request]:
+    return [
         Request(index, Path(file).read_bytes(), (width, height))
         for index, (file, width, height) in enumerate(job.requests)
     ]
-    run = Run(job, requests)
+
+
+async def perform(job: Job) -> LoadResult:
+    """Runs the job to its end or its time limit."""
+    run = Run(job, read_requests(job))
     clients = [asyncio.create_task(keep_asking(run)) for _ in range(job.clients)]
     limit = job.warmup_s + job.seconds + job.timeout_s
     _, late = await asyncio.wait(clients, timeout=limit)

@@ -1,7 +1,7 @@
 """Ray Serve, as its documentation's pages "Serve a Text Generator with Request Batching" and
 "Dynamic Request Batching" show it: a deployment with a replica for each core and `serve.batch`."""
 
-# mypy: disable-error-code="import-not-found,untyped-decorator"
+# mypy: disable-error-code="attr-defined,import-not-found,untyped-decorator"
 
 import io
 import os
