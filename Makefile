@@ -44,17 +44,18 @@ types: $(STAMP)
 bench-train: $(STAMP) ## images/s in training beside a plain loop; DATA=folder, ARGS="--arch unet"
 	$(BIN)/python -m benchmarks.training $(if $(DATA),--data $(DATA)) $(ARGS)
 
-bench: $(STAMP) bench-peers ## measure the service beside other servers; DATA=folder, ARGS=--quick
-	$(BIN)/python -m benchmarks.serving --docs docs/serving-speed $(if $(DATA),--data $(DATA)) $(ARGS)
+bench: $(STAMP) ## measure the service beside other servers; DATA=folder, ARGS=--quick
+	-@$(MAKE) --no-print-directory bench-peers
+	$(BIN)/python -m benchmarks.serving $(if $(DATA),--data $(DATA)) $(or $(ARGS),--docs docs/serving-speed)
 
-# the servers that the service is measured beside; without them their rows say so
+# the servers that the service is measured beside; where they cannot be had their rows say so
 bench-peers: $(PEERS_STAMP)
 
 # torch is gigabytes: the peers see that of .venv, behind everything they bring themselves
 $(PEERS_STAMP): $(STAMP)
 	rm -rf $(PEERS) && $(BIN)/python -m venv $(PEERS)
 	grep -E '^(fastapi|numpy|pillow|uvicorn)==' requirements.lock > $(PEERS)/constraints.txt
-	-$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check \
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check \
 		--constraint $(PEERS)/constraints.txt $(PEER_PACKAGES)
 	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > \
 		"$$($(PEERS)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/product.pth"
