@@ -52,15 +52,16 @@ class BareTime:
     reason: str | None = None
 
 
-def all_setups(*, batches: tuple[int, ...], compiled: bool, device: str = "cpu") -> list[Setup]:
-    """Every engine and precision over batches, and streams where the engine has them."""
+def all_setups(
+    *, batches: tuple[int, ...], streams: tuple[int, ...] = (), compiled: bool
+) -> list[Setup]:
+    """Every engine and precision over batches; OpenVINO, which is for the CPU, over streams too."""
     torch_names = ["float32", "bfloat16"]
     setups = [Setup("torch", p, b) for p, b in product(torch_names, batches)]
     if compiled:
         setups += [Setup("torch", "bfloat16", b, compiled=True) for b in batches]
-    if device == "cpu":
-        names = ["float32", "bfloat16", "int8"]
-        setups += [Setup("openvino", p, b, s) for p, b, s in product(names, batches, (1, 2))]
+    names = ["float32", "bfloat16", "int8"]
+    setups += [Setup("openvino", p, b, s) for p, b, s in product(names, batches, streams)]
     return setups
 
 

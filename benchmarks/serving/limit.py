@@ -1,6 +1,7 @@
 """What this machine could answer at most: the bare network and the codecs, measured in the same
 run as the servers, once in every round."""
 
+import logging
 from pathlib import Path
 
 from benchmarks.serving.bare import BareTime, Setup, all_setups, fastest, measure_bare
@@ -9,6 +10,8 @@ from benchmarks.serving.figures import median, throughput_limit
 from benchmarks.serving.machine import cores
 from benchmarks.serving.table import Table, number
 from benchmarks.serving.workshop import Workshop
+
+logger = logging.getLogger(__name__)
 
 # a service that was asked for a precision is held against the fastest that is no less exact
 NO_LESS_EXACT = {
@@ -38,8 +41,12 @@ class Limit:
         self._codec: list[CodecTime] = []
 
     def survey(self) -> None:
-        batches = (1,) if self.alone else self.shop.plan.batches
-        setups = all_setups(batches=batches, compiled=self.shop.options.compiled)
+        plan = self.shop.plan
+        setups = all_setups(
+            batches=(1,) if self.alone else plan.batches,
+            streams=(1,) if self.alone else plan.streams,
+            compiled=self.shop.options.compiled,
+        )
         wanted = {name for p in self.precisions for name in NO_LESS_EXACT[p]}
         self.surveyed = self._time([setup for setup in setups if setup.precision in wanted])
         for precision in self.precisions:
@@ -85,4 +92,5 @@ class Limit:
     def _time(self, setups: list[Setup]) -> list[BareTime]:
         assert self.shop.pictures
         seconds = self.shop.plan.bare_seconds
+        logger.info("%s alone, in %d setups", self.checkpoint.stem, len(setups))
         return measure_bare(self.checkpoint, self.shop.picture_folder, setups, seconds=seconds)

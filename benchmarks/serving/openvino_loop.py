@@ -1,6 +1,7 @@
 """OpenVINO, where it is installed: the network converted once, compiled for each way to run it."""
 
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ class OpenVinoLoop:
     def prepare(self, images: Tensor, precision: str, streams: int) -> Callable[[], int]:
         """A pass of `streams` batches at a time, (N, 3, h, w) each; it returns its images."""
         openvino = load_package("openvino", wanted_by="openvino")
-        model = self._int8() if precision == "int8" else self._converted()
+        model = self._int8() if precision == "int8" else self._converted.clone()
         model.reshape(list(images.shape))
         options = {
             "INFERENCE_PRECISION_HINT": self.hints[precision],
@@ -46,6 +47,7 @@ class OpenVinoLoop:
 
         return run
 
+    @cached_property
     def _converted(self) -> Any:
         openvino = load_package("openvino", wanted_by="openvino")
         with quiet(), torch.no_grad():
@@ -56,10 +58,9 @@ class OpenVinoLoop:
         if not self.cache.exists():
             nncf = load_package("nncf", wanted_by="openvino-int8")
             inputs = [image[None].contiguous().numpy() for image in self.inputs[:CALIBRATION]]
-            model = self._converted()
             with quiet():
                 quantised = nncf.quantize(
-                    model,
+                    self._converted.clone(),
                     nncf.Dataset(inputs),
                     preset=nncf.QuantizationPreset.MIXED,
                     subset_size=len(inputs),

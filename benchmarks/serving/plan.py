@@ -15,6 +15,7 @@ class Plan:
     client_steps: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64)
     bare_seconds: float = 2.0
     batches: tuple[int, ...] = (1, 2, 4, 8)
+    streams: tuple[int, ...] = (1, 2)
     gpu_batches: tuple[int, ...] = (8, 16, 32, 64)
     codec_repeats: int = 50
     latency_requests: int = 200
@@ -44,6 +45,7 @@ class Plan:
             client_steps=(1, 4),
             bare_seconds=0.1,
             batches=(1,),
+            streams=(1,),
             gpu_batches=(2,),
             codec_repeats=2,
             latency_requests=3,

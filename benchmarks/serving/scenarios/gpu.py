@@ -20,7 +20,7 @@ def measure(shop: Workshop) -> list[Table]:
     batches = shop.plan.gpu_batches
     setups = [
         setup
-        for setup in all_setups(batches=batches, compiled=shop.options.compiled, device="cuda")
+        for setup in all_setups(batches=batches, compiled=shop.options.compiled)
         if setup.precision == PRECISION
     ]
     assert shop.pictures
