@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+import os
 import signal
 import sys
 import tempfile
@@ -48,6 +49,8 @@ PEERS = ("fastapi", "litserve", "bentoml", "ray")
 
 Tables = dict[str, list[Table]]
 
+logger = logging.getLogger(__name__)
+
 
 def main(
     only: Annotated[
@@ -85,6 +88,8 @@ def main(
     )
     # so that what runs is ended as after Ctrl-C
     signal.signal(signal.SIGTERM, _interrupt)
+    if "OMP_NUM_THREADS" in os.environ:
+        logger.warning("OMP_NUM_THREADS is set: it holds the servers back, not the bare loop")
     plan = Plan.quick() if quick else Plan()
     if rounds is not None:
         plan = plan.with_rounds(rounds)
@@ -104,17 +109,20 @@ def main(
             plan=plan,
         )
         try:
-            _measure(options, _chosen(only), console, json_path, docs)
+            names = _chosen("--only", only, tuple(SCENARIOS))
+            _chosen("--peer", peer, (*PEERS, "none"))
+            _measure(options, names, console, json_path, docs)
         except (BenchmarkError, ModelError, TrainerError) as error:
             console.print(f"error: {error}", markup=False)
             raise typer.Exit(2) from error
 
 
-def _chosen(only: list[str] | None) -> list[str]:
-    for name in only or []:
-        if name not in SCENARIOS:
-            raise BenchmarkError(f"--only {name}: choose from {', '.join(SCENARIOS)}")
-    return only or list(SCENARIOS)
+def _chosen(option: str, given: list[str] | None, choices: tuple[str, ...]) -> list[str]:
+    """What was given, or all; BenchmarkError names what is no choice."""
+    for name in given or []:
+        if name not in choices:
+            raise BenchmarkError(f"{option} {name}: choose from {', '.join(choices)}")
+    return given or list(choices)
 
 
 def _measure(
@@ -136,7 +144,7 @@ def _measure(
             progress.advance(task)
     if docs is not None:
         for path in write_docs(docs, tables, facts):
-            logging.getLogger(__name__).info("wrote %s", path)
+            logger.info("wrote %s", path)
 
 
 def _figures(tables: Tables, facts: dict[str, str]) -> dict[str, object]:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from matplotlib.figure import Figure
 from rich.table import Table as RichTable
 
+MIN_WIDTH = 72  # of a table on the terminal: narrower ones would break their titles
+
 
 @dataclass
 class Table:
@@ -27,7 +29,8 @@ class Table:
             self.records.append(record)
 
     def for_terminal(self) -> RichTable:
-        made = RichTable(title=self.title, caption="\n".join(self.notes) or None)
+        caption = "\n".join(self.notes) or None
+        made = RichTable(title=self.title, caption=caption, min_width=MIN_WIDTH)
         for index, column in enumerate(self.columns):
             made.add_column(column, justify="right" if index else "left")
         for row in self.rows:

@@ -42,14 +42,15 @@ def _over_requests(shop: Workshop, contender: Contender) -> Table:
                     server, contender, clients=CLIENTS, pictures=pictures, count=plan.memory_step
                 )
                 held = resident_mib(server.pid)
-                seen += [held] if done >= min(SETTLED, plan.memory_step) else []
+                seen.append(held)
                 cells = (str(done), number(held, 0), str(result.failed))
                 table.add(*cells, requests=done, mib=held, failed=result.failed)
     except BenchmarkError as error:
         table.add(reason(error))
     settled = seen[_settled_at(plan.memory_step) :]
     gained = growth(settled)
-    table.notes.append(f"Growth after the first {SETTLED} requests: {number(100 * gained)} %.")
+    found = f"{100 * gained:.1f} %" if len(settled) > 1 else "not known from so few requests"
+    table.notes.append(f"Growth after the first {SETTLED} requests: {found}.")
     table.records.append({"growth": gained})
     return table
 
