@@ -35,11 +35,13 @@ def draw_scaling(
     figure = Figure(figsize=(2.2 * INCHES, INCHES), layout="constrained")
     left, right = figure.subplots(1, 2)
     left.plot(clients, per_second, "o-", color=LINES[0])
-    left.set(xlabel="clients", ylabel="requests per second", ylim=(0, None))
+    left.set(xlabel="clients", ylabel="requests per second")
     right.plot(clients, p50_ms, "o-", color=LINES[0], label="p50")
     right.plot(clients, p99_ms, "s--", color=LINES[1], label="p99")
-    right.set(xlabel="clients", ylabel="milliseconds", ylim=(0, None))
+    right.set(xlabel="clients", ylabel="milliseconds")
     right.legend(frameon=False)
+    _from_zero(left, per_second)
+    _from_zero(right, [*p50_ms, *p99_ms])
     for axes in (left, right):
         axes.set_xscale("log", base=2)
         axes.set_xticks(list(clients), [f"{value:g}" for value in clients])
@@ -55,9 +57,14 @@ def draw_sizes(megapixels: Sequence[float], seconds_per_megapixel: Sequence[floa
     axes.set_xscale("log")
     axes.set_xticks(list(megapixels), [f"{value:g}" for value in megapixels])
     axes.minorticks_off()
-    axes.set(xlabel="megapixels", ylabel="seconds per megapixel", ylim=(0, None))
+    _from_zero(axes, seconds_per_megapixel)
+    axes.set(xlabel="megapixels", ylabel="seconds per megapixel")
     _plain(axes)
     return figure
+
+
+def _from_zero(axes: Axes, values: Sequence[float]) -> None:
+    axes.set_ylim(0, 1.08 * max(values, default=1.0))
 
 
 def _plain(axes: Axes) -> None:

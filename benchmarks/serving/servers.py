@@ -100,9 +100,12 @@ def stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def last_line(log: Path) -> str:
-    """What a server said last, which is where errors stand."""
+    """What a server said last, which is where errors stand, without the word for it; files beside
+    the log are named without their folder, which is gone when the line is read."""
     lines = log.read_text(errors="replace").strip().splitlines()
-    return lines[-1].strip() if lines else "it ended without a word"
+    if not lines:
+        return "it ended without a word"
+    return lines[-1].strip().rpartition("error: ")[2].replace(f"{log.parent}/", "")
 
 
 def _wait_until_ready(
