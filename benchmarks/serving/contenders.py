@@ -93,7 +93,7 @@ def peers(python: Path) -> list[Contender]:
         python=python,
         package="bentoml",
     )
-    ray = _peer("Ray Serve", "ray", python, "ray_server", "/-/healthz", path="/", form="raw")
+    ray = _peer("Ray Serve", "ray", python, "ray_server", "/", path="/", form="raw")
     return [fastapi, litserve, bento, ray]
 
 

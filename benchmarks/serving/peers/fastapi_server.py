@@ -40,6 +40,7 @@ def main() -> None:
         "benchmarks.serving.peers.fastapi_server:app",
         port=port,
         workers=workers(),
+        timeout_worker_healthcheck=60,  # importing torch on a busy machine outlasts the usual 5 s
         log_level="warning",
     )
 

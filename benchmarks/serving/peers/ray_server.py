@@ -42,6 +42,8 @@ class Segmentation:
         ]
 
     async def __call__(self, request: Request) -> Response:
+        if request.method == "GET":
+            return Response("ready")  # the proxy's own health says nothing of the replicas
         return Response(await self.segment(await request.body()), media_type="image/png")
 
 
