@@ -1,12 +1,15 @@
 # `make serve` and `make test` set everything up; a second run sets up nothing again.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test lint types bench-train lock docker-test clean
+.PHONY: help setup serve test lint types bench bench-peers bench-train lock docker-test clean
 
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 EXTRAS := service,openvino,trainer,export,tensorboard,pretrained,dev
+PEERS := build/bench-peers
+PEERS_STAMP := $(PEERS)/.installed
+PEER_PACKAGES := fastapi uvicorn python-multipart pillow numpy litserve bentoml 'ray[serve]'
 MODEL ?= $(or $(SERVICE_MODEL),voc)
 # any of these that is Python 3.11 or newer
 PYTHON ?= $(firstword $(foreach p,python3 python3.14 python3.13 python3.12 python3.11,\
@@ -40,6 +43,23 @@ types: $(STAMP)
 
 bench-train: $(STAMP) ## images/s in training beside a plain loop; DATA=folder, ARGS="--arch unet"
 	$(BIN)/python -m benchmarks.training $(if $(DATA),--data $(DATA)) $(ARGS)
+
+bench: $(STAMP) ## measure the service beside other servers; DATA=folder, ARGS=--quick
+	-@$(MAKE) --no-print-directory bench-peers
+	$(BIN)/python -m benchmarks.serving $(if $(DATA),--data $(DATA)) $(or $(ARGS),--docs docs/serving-speed)
+
+# the servers that the service is measured beside; where they cannot be had their rows say so
+bench-peers: $(PEERS_STAMP)
+
+# torch is gigabytes: the peers see that of .venv, behind everything they bring themselves
+$(PEERS_STAMP): $(STAMP)
+	rm -rf $(PEERS) && $(BIN)/python -m venv $(PEERS)
+	grep -E '^(fastapi|numpy|pillow|uvicorn)==' requirements.lock > $(PEERS)/constraints.txt
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check \
+		--constraint $(PEERS)/constraints.txt $(PEER_PACKAGES)
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > \
+		"$$($(PEERS)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/product.pth"
+	@touch $@
 
 lock: ## pin what a fresh install gives today
 	rm -rf build/lock && $(PYTHON) -m venv build/lock

@@ -1,0 +1,1 @@
+"""How fast uploads become masks: the service beside the machine's limit and other servers."""

@@ -1,0 +1,166 @@
+"""The network alone, as fast as each engine runs it: no softmax, no resize, no server.
+
+`python -m benchmarks.serving.bare` does the measuring, in a process of its own.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.serving.checkpoints import channels_last, network_inputs
+from benchmarks.serving.images import listed
+from benchmarks.serving.machine import cores
+from benchmarks.serving.openvino_loop import OpenVinoLoop
+from benchmarks.serving.own_process import answer, ask
+from models import load_checkpoint
+from models.devices import has_fast_bf16, keep_freed_memory
+from trainer.errors import TrainerError
+
+TIMEOUT_S = 1800.0
+WARM_UPS = 3
+LEAST_PASSES = 3
+Pass = Callable[[], int]  # runs some batches, returns how many images they held
+
+
+@dataclass(frozen=True)
+class Setup:
+    """One way to run the network: `streams` passes at a time, `batch` images each."""
+
+    engine: str
+    precision: str
+    batch: int = 1
+    streams: int = 1
+    compiled: bool = False
+
+    @property
+    def name(self) -> str:
+        return f"{self.engine}{' compiled' if self.compiled else ''}, {self.precision}"
+
+
+@dataclass(frozen=True)
+class BareTime:
+    """Milliseconds per image, or the reason why there are none."""
+
+    setup: Setup
+    ms: float | None
+    reason: str | None = None
+
+
+def all_setups(
+    *, batches: tuple[int, ...], streams: tuple[int, ...] = (), compiled: bool
+) -> list[Setup]:
+    """Every engine and precision over batches; OpenVINO, which is for the CPU, over streams too."""
+    torch_names = ["float32", "bfloat16"]
+    setups = [Setup("torch", p, b) for p, b in product(torch_names, batches)]
+    if compiled:
+        setups += [Setup("torch", "bfloat16", b, compiled=True) for b in batches]
+    names = ["float32", "bfloat16", "int8"]
+    setups += [Setup("openvino", p, b, s) for p, b, s in product(names, batches, streams)]
+    return setups
+
+
+def fastest(times: list[BareTime], precisions: tuple[str, ...], *, alone: bool = False) -> BareTime:
+    """The best of these precisions; with `alone` of those that run one image at a time."""
+    found = [
+        entry
+        for entry in times
+        if entry.ms is not None
+        and entry.setup.precision in precisions
+        and not (alone and (entry.setup.batch, entry.setup.streams) != (1, 1))
+    ]
+    if not found:
+        return BareTime(Setup("no engine", precisions[-1]), None, "no engine ran")
+    return min(found, key=lambda entry: entry.ms or 0.0)
+
+
+def measure_bare(
+    checkpoint: Path, pictures: Path, setups: list[Setup], *, seconds: float, device: str = "cpu"
+) -> list[BareTime]:
+    """Each setup for about `seconds`; `pictures` is a folder of photographs."""
+    question = {
+        "checkpoint": str(checkpoint),
+        "pictures": str(pictures),
+        "setups": [asdict(setup) for setup in setups],
+        "seconds": seconds,
+        "device": device,
+    }
+    rows = ask("benchmarks.serving.bare", question, timeout_s=TIMEOUT_S)
+    return [BareTime(Setup(**row["setup"]), row["ms"], row["reason"]) for row in rows]
+
+
+def respond(question: dict[str, Any]) -> list[dict[str, Any]]:
+    keep_freed_memory()
+    torch.set_num_threads(cores())
+    bench = _Bench(Path(question["checkpoint"]), Path(question["pictures"]), question["device"])
+    found = []
+    for entry in question["setups"]:
+        setup = Setup(**entry)
+        try:
+            ms: float | None = milliseconds(bench.prepare(setup), question["seconds"])
+            reason = None
+        except TrainerError:
+            ms, reason = None, f"not installed: {setup.engine}"
+        found.append(asdict(BareTime(setup, ms, reason)))
+    return found
+
+
+def milliseconds(run: Pass, seconds: float) -> float:
+    """Per image, over as many passes as fit into `seconds`."""
+    for _ in range(WARM_UPS):
+        run()
+    images = passes = 0
+    began = time.perf_counter()
+    while passes < LEAST_PASSES or time.perf_counter() - began < seconds:
+        images += run()
+        passes += 1
+    return (time.perf_counter() - began) * 1000 / images
+
+
+class _Bench:
+    """The network on each engine, prepared once for each precision."""
+
+    def __init__(self, checkpoint: Path, pictures: Path, device: str) -> None:
+        self.device = torch.device(device)
+        self.checkpoint = load_checkpoint(checkpoint)
+        self.inputs = network_inputs(listed(pictures), self.checkpoint.manifest.input)
+        cache = checkpoint.with_name(f"{checkpoint.stem}-int8.xml")
+        self.openvino = OpenVinoLoop(
+            self.checkpoint.network, self.inputs, cache, bf16=has_fast_bf16(torch.device("cpu"))
+        )
+
+    def prepare(self, setup: Setup) -> Pass:
+        images = self._batch(setup.batch)
+        if setup.engine == "openvino":
+            return self.openvino.prepare(images, setup.precision, setup.streams)
+        return self._torch(images, setup)
+
+    def _batch(self, size: int) -> Tensor:
+        wanted = torch.arange(size) % len(self.inputs)
+        return self.inputs[wanted].contiguous(memory_format=torch.channels_last)
+
+    def _torch(self, images: Tensor, setup: Setup) -> Pass:
+        network = channels_last(self.checkpoint, self.device)
+        forward: Callable[[Tensor], Tensor] = torch.compile(network) if setup.compiled else network
+        images = images.to(self.device)
+
+        @torch.inference_mode()
+        def run() -> int:
+            with torch.autocast(
+                self.device.type, torch.bfloat16, enabled=setup.precision == "bfloat16"
+            ):
+                forward(images)
+            if self.device.type == "cuda":
+                torch.cuda.synchronize(self.device)
+            return len(images)
+
+        return run
+
+
+if __name__ == "__main__":
+    answer(respond)

@@ -1,0 +1,96 @@
+"""What this machine could answer at most: the bare network and the codecs, measured in the same
+run as the servers, once in every round."""
+
+import logging
+from pathlib import Path
+
+from benchmarks.serving.bare import BareTime, Setup, all_setups, fastest, measure_bare
+from benchmarks.serving.codec import CodecTime, measure_codec
+from benchmarks.serving.figures import median, throughput_limit
+from benchmarks.serving.machine import cores
+from benchmarks.serving.table import Table, number
+from benchmarks.serving.workshop import Workshop
+
+logger = logging.getLogger(__name__)
+
+# a service that was asked for a precision is held against the fastest that is no less exact
+NO_LESS_EXACT = {
+    "float32": ("float32",),
+    "bfloat16": ("float32", "bfloat16"),
+    "auto": ("float32", "bfloat16"),
+    "int8": ("float32", "bfloat16", "int8"),
+}
+
+
+class Limit:
+    """`survey` looks for each precision's fastest setup; `measure` times those again.
+
+    With `alone` only setups of one image at a time count, as for a single client.
+    """
+
+    def __init__(
+        self, shop: Workshop, checkpoint: Path, precisions: tuple[str, ...], *, alone: bool = False
+    ) -> None:
+        self.shop = shop
+        self.checkpoint = checkpoint
+        self.alone = alone
+        self.precisions = tuple(p for p in precisions if p in NO_LESS_EXACT)
+        self.surveyed: list[BareTime] = []
+        self.setups: dict[str, Setup] = {}
+        self._forward: dict[Setup, list[float]] = {}
+        self._codec: list[CodecTime] = []
+
+    def survey(self) -> None:
+        plan = self.shop.plan
+        setups = all_setups(
+            batches=(1,) if self.alone else plan.batches,
+            streams=(1,) if self.alone else plan.streams,
+            compiled=self.shop.options.compiled,
+        )
+        wanted = {name for p in self.precisions for name in NO_LESS_EXACT[p]}
+        self.surveyed = self._time([setup for setup in setups if setup.precision in wanted])
+        for precision in self.precisions:
+            best = fastest(self.surveyed, NO_LESS_EXACT[precision], alone=self.alone)
+            if best.ms is not None:
+                self.setups[precision] = best.setup
+
+    def measure(self) -> None:
+        for row in self._time(list(dict.fromkeys(self.setups.values()))):
+            if row.ms is not None:
+                self._forward.setdefault(row.setup, []).append(row.ms)
+        folder, repeats = self.shop.picture_folder, self.shop.plan.codec_repeats
+        self._codec.append(measure_codec(self.checkpoint, folder, repeats=repeats))
+
+    def forward_ms(self, precision: str) -> float:
+        """Median over the rounds; NaN where no engine ran."""
+        setup = self.setups.get(precision)
+        return median(self._forward.get(setup, [])) if setup else median([])
+
+    @property
+    def codec(self) -> CodecTime:
+        return CodecTime(
+            median([each.decode_ms for each in self._codec]),
+            median([each.encode_ms for each in self._codec]),
+        )
+
+    def per_second(self, precision: str) -> float:
+        return throughput_limit(self.forward_ms(precision), self.codec.ms, cores())
+
+    def table(self) -> Table:
+        """Every setup that was looked at."""
+        table = Table(
+            f"The network alone: {self.checkpoint.stem}",
+            ("engine", "batch", "streams", "ms per image"),
+            notes=["Softmax, resizing and everything else that a server does are not in these."],
+        )
+        for row in self.surveyed:
+            setup = row.setup
+            cells = (setup.name, str(setup.batch), str(setup.streams))
+            table.add(*cells, row.reason or number(row.ms), setup=str(setup), ms=row.ms)
+        return table
+
+    def _time(self, setups: list[Setup]) -> list[BareTime]:
+        assert self.shop.pictures
+        seconds = self.shop.plan.bare_seconds
+        logger.info("%s alone, in %d setups", self.checkpoint.stem, len(setups))
+        return measure_bare(self.checkpoint, self.shop.picture_folder, setups, seconds=seconds)

@@ -1,0 +1,82 @@
+"""How long and how often everything is measured."""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Counts and seconds of a run; `quick` shows that everything works and measures nothing."""
+
+    rounds: int = 3
+    warmup_s: float = 4.0
+    seconds: float = 20.0
+    clients: int = 16
+    client_steps: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64)
+    bare_seconds: float = 2.0
+    batches: tuple[int, ...] = (1, 2, 4, 8)
+    streams: tuple[int, ...] = (1, 2)
+    gpu_batches: tuple[int, ...] = (8, 16, 32, 64)
+    codec_repeats: int = 50
+    latency_requests: int = 200
+    starts: int = 3
+    memory_requests: int = 5000
+    memory_step: int = 250
+    large_side: int = 10_000  # of the upload whose peak is measured, in pixels
+    sides: tuple[tuple[int, int], ...] = (
+        (625, 400),
+        (1250, 800),
+        (2500, 1600),
+        (5000, 3200),
+        (10_000, 10_000),
+    )
+    size_repeats: int = 3
+    pictures: int = 50
+    accuracy_images: int = 1 << 30
+    start_timeout_s: float = 600.0
+
+    @classmethod
+    def quick(cls) -> "Plan":
+        return cls(
+            rounds=1,
+            warmup_s=0.5,
+            seconds=2.0,
+            clients=4,
+            client_steps=(1, 4),
+            bare_seconds=0.1,
+            batches=(1,),
+            streams=(1,),
+            gpu_batches=(2,),
+            codec_repeats=2,
+            latency_requests=3,
+            starts=1,
+            memory_requests=84,
+            memory_step=42,
+            large_side=1000,
+            sides=((625, 400), (1250, 800)),
+            size_repeats=1,
+            pictures=4,
+            accuracy_images=4,
+            start_timeout_s=180.0,
+        )
+
+    def with_rounds(self, rounds: int) -> "Plan":
+        return replace(self, rounds=rounds, size_repeats=rounds, starts=rounds)
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line chose beside the plan: who is measured, and with what."""
+
+    work: Path  # a folder for everything that is made, gone afterwards
+    images: Path | None
+    data: Path | None
+    split: str
+    carried: Path
+    precisions: tuple[str, ...]
+    engine: str | None
+    device: str
+    peers: tuple[str, ...]
+    peers_python: Path
+    compiled: bool
+    plan: Plan = field(default_factory=Plan)

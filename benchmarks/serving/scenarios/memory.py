@@ -1,0 +1,99 @@
+"""Resident memory: over thousands of requests of mixed sizes, and while a very large image is
+answered.
+
+Model swaps are to be measured in the same way, once the service has `POST /models/{name}/load` and
+`activate`: `_over_requests` with a swap in place of a turn of load.
+"""
+
+from pathlib import Path
+
+from benchmarks.serving.contenders import Contender
+from benchmarks.serving.errors import BenchmarkError
+from benchmarks.serving.figures import growth
+from benchmarks.serving.images import large, mixed
+from benchmarks.serving.memory import peak_mib, reset_peak, resident_mib
+from benchmarks.serving.rounds import reason
+from benchmarks.serving.table import Table, number
+from benchmarks.serving.workshop import Workshop
+
+CLIENTS = 4
+SETTLED = 500  # requests after which memory is expected to stay as it is
+
+
+def measure(shop: Workshop) -> list[Table]:
+    contender = shop.service("auto")
+    return [_over_requests(shop, contender), _while_large(shop, contender)]
+
+
+def _over_requests(shop: Workshop, contender: Contender) -> Table:
+    plan = shop.plan
+    pictures = mixed(shop.pictures, shop.options.work / "mixed")
+    table = Table(
+        f"Resident memory over {plan.memory_requests} requests of 32x32 to 1600x1200 in "
+        f"{len({picture.media_type for picture in pictures})} formats: {shop.carried.stem}",
+        ("requests", "MiB", "failed"),
+    )
+    seen: list[float] = []
+    try:
+        with shop.running(contender, shop.carried) as server:
+            table.add("0", number(resident_mib(server.pid), 0))
+            for done in range(plan.memory_step, plan.memory_requests + 1, plan.memory_step):
+                result = shop.load(
+                    server, contender, clients=CLIENTS, pictures=pictures, count=plan.memory_step
+                )
+                held = resident_mib(server.pid)
+                seen.append(held)
+                cells = (str(done), number(held, 0), str(result.failed))
+                table.add(*cells, requests=done, mib=held, failed=result.failed)
+    except BenchmarkError as error:
+        table.add(reason(error))
+    settled = seen[_settled_at(plan.memory_step) :]
+    gained = growth(settled)
+    found = f"{100 * gained:.1f} %" if len(settled) > 1 else "not known from so few requests"
+    table.notes.append(f"Growth after the first {SETTLED} requests: {found}.")
+    table.records.append({"growth": gained})
+    return table
+
+
+def _settled_at(step: int) -> int:
+    """Index of the figure after `SETTLED` requests."""
+    return max(0, -(-SETTLED // step) - 1)
+
+
+def _while_large(shop: Workshop, contender: Contender) -> Table:
+    side = shop.plan.large_side
+    picture = large(shop.pictures[0], shop.options.work, side, side)
+    table = Table(
+        f"Peak of resident memory while a JPEG of {side}x{side} is answered",
+        ("checkpoint", "idle MiB", "peak MiB", "above idle MiB", "seconds", "failed"),
+    )
+    for checkpoint in (shop.carried, shop.tiled):
+        try:
+            with shop.running(contender, checkpoint) as server:
+                shop.load(server, contender, clients=1, count=len(shop.pictures))  # no first time
+                idle = resident_mib(server.pid)
+                reset_peak(server.pid)
+                result = shop.load(server, contender, clients=1, pictures=[picture], count=1)
+                _add_peak(table, checkpoint, idle, peak_mib(server.pid), result.seconds,
+                          result.failed)  # fmt: skip
+        except BenchmarkError as error:
+            table.add(checkpoint.stem, reason(error), checkpoint=checkpoint.stem)
+    return table
+
+
+def _add_peak(
+    table: Table, checkpoint: Path, idle: float, peak: float, seconds: float, failed: int
+) -> None:
+    table.add(
+        checkpoint.stem,
+        number(idle, 0),
+        number(peak, 0),
+        number(peak - idle, 0),
+        number(seconds),
+        str(failed),
+        checkpoint=checkpoint.stem,
+        idle_mib=idle,
+        peak_mib=peak,
+        seconds=seconds,
+        failed=failed,
+    )

@@ -1,0 +1,112 @@
+"""Many clients at once: the service beside the machine's limit and beside the peers."""
+
+from pathlib import Path
+
+from benchmarks.serving.charts import draw_bars
+from benchmarks.serving.contenders import Contender
+from benchmarks.serving.figures import median
+from benchmarks.serving.limit import Limit
+from benchmarks.serving.load_job import LoadResult
+from benchmarks.serving.machine import cores
+from benchmarks.serving.rounds import Turns, interleave
+from benchmarks.serving.table import Table, number
+from benchmarks.serving.workshop import Workshop
+
+COLUMNS = (
+    "server", "requests/s", "p50 ms", "p99 ms", "limit", "share of the limit", "times best peer",
+    "failed",
+)  # fmt: skip
+
+
+def measure(shop: Workshop) -> list[Table]:
+    """The large network with the peers, then the carried one, whose surroundings weigh more."""
+    tables = []
+    for checkpoint, rivals in ((shop.resnet, shop.peers()), (shop.carried, [])):
+        services = [shop.service(precision) for precision in shop.options.precisions]
+        tables += compare(shop, checkpoint, services, rivals)
+    return tables
+
+
+def compare(
+    shop: Workshop, checkpoint: Path, services: list[Contender], rivals: list[Contender]
+) -> list[Table]:
+    limit = Limit(shop, checkpoint, shop.options.precisions)
+    limit.survey()
+
+    def turn(contender: Contender) -> LoadResult:
+        with shop.running(contender, checkpoint) as server:
+            return shop.load(server, contender, clients=shop.plan.clients)
+
+    rows = interleave([*services, *rivals], shop.plan.rounds, turn, between=limit.measure)
+    return [_table(shop, checkpoint, rows, limit), limit.table()]
+
+
+def _table(shop: Workshop, checkpoint: Path, rows: list[Turns], limit: Limit) -> Table:
+    plan, codec = shop.plan, limit.codec
+    table = Table(
+        f"{plan.clients} clients, 640x427 JPEG in, PNG out: {checkpoint.stem}",
+        COLUMNS,
+        notes=[
+            f"Medians of {plan.rounds} rounds of {plan.seconds:g} s after {plan.warmup_s:g} s of "
+            "warm-up; in every round each server is started, asked and stopped in turn, so the "
+            "others are stopped, not idle.",
+            f"limit = 1 / (forward + (decode + encode) / {cores()} cores): decode "
+            f"{number(codec.decode_ms, 2)} ms, encode {number(codec.encode_ms, 2)} ms, forward "
+            f"{_forwards(limit)}.",
+        ],
+    )
+    best = max((row.per_second for row in rows if _is_rival(row) and row.results), default=None)
+    for row in rows:
+        _add(table, row, limit, best)
+    drawn = [row for row in rows if row.results]
+    title = f"{checkpoint.stem}, {plan.clients} clients"
+    if len(drawn) > 1:
+        table.chart = lambda: draw_bars(
+            title,
+            [row.contender.name for row in drawn],
+            [row.per_second for row in drawn],
+            [not _is_rival(row) for row in drawn],
+        )
+    return table
+
+
+def _add(table: Table, row: Turns, limit: Limit, best_peer: float | None) -> None:
+    name = row.contender.name
+    if not row.results:
+        table.add(name, row.reason or "", server=name, reason=row.reason)
+        return
+    most = median([]) if _is_rival(row) else limit.per_second(row.precision)
+    share = row.per_second / most
+    times = row.per_second / best_peer if best_peer and not _is_rival(row) else None
+    table.add(
+        name,
+        number(row.per_second),
+        number(row.p50_ms, 0),
+        number(row.p99_ms, 0),
+        number(most),
+        number(share, 2),
+        number(times, 2),
+        str(row.failed) + (f" ({row.reason})" if row.reason else ""),
+        server=name,
+        per_second=row.per_second,
+        p50_ms=row.p50_ms,
+        p99_ms=row.p99_ms,
+        limit_per_second=most,
+        share=share,
+        times_best_peer=times,
+        failed=row.failed,
+        rounds=[result.per_second for result in row.results],
+        generator_cpu_s=[result.cpu_s for result in row.results],
+    )
+
+
+def _forwards(limit: Limit) -> str:
+    parts = []
+    for precision, setup in limit.setups.items():
+        how = f"{setup.engine} {setup.precision}, batch {setup.batch}, streams {setup.streams}"
+        parts.append(f"{number(limit.forward_ms(precision), 2)} ms for {precision} ({how})")
+    return "; ".join(parts) or "not known"
+
+
+def _is_rival(row: Turns) -> bool:
+    return row.contender.precision is None

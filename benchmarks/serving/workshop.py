@@ -1,0 +1,143 @@
+"""What scenarios share: photographs and checkpoints, each made when it is first asked for, and a
+turn of load on a server."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+
+from benchmarks.serving.checkpoints import copy_checkpoint, in_tiles, make_checkpoint
+from benchmarks.serving.contenders import Contender, ours, peers
+from benchmarks.serving.images import image_files, photographs
+from benchmarks.serving.load_job import Job, LoadResult, run_load
+from benchmarks.serving.plan import Options, Plan
+from benchmarks.serving.request import Form, Photograph, request_bytes
+from benchmarks.serving.servers import Server, serving
+from trainer.data.dataset import VocFolder
+
+logger = logging.getLogger(__name__)
+
+LARGE_NETWORK = "unet_resnet50"
+LATE_S = 600.0
+
+
+class Workshop:
+    """Everything lies under `options.work`."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self.checkpoints = options.work / "checkpoints"
+        self.requests = options.work / "requests"
+        for folder in (self.checkpoints, self.requests):
+            folder.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def plan(self) -> Plan:
+        return self.options.plan
+
+    @property
+    def picture_folder(self) -> Path:
+        return self.options.work / "photographs"
+
+    @cached_property
+    def pictures(self) -> list[Photograph]:
+        return photographs(self._sources(), self.picture_folder, self.plan.pictures)
+
+    @cached_property
+    def resnet(self) -> Path:
+        return self._made(LARGE_NETWORK)
+
+    @cached_property
+    def unet(self) -> Path:
+        return self._made("unet")
+
+    @cached_property
+    def carried(self) -> Path:
+        return copy_checkpoint(self.options.carried, self.checkpoints)
+
+    @cached_property
+    def tiled(self) -> Path:
+        """The carried checkpoint in the input mode `tile`."""
+        return in_tiles(self.carried, self.checkpoints)
+
+    def service(self, precision: str) -> Contender:
+        """Ours at a precision, with photographs to calibrate on."""
+        assert self.pictures
+        return ours(
+            precision,
+            device=self.options.device,
+            engine=self.options.engine,
+            calibration=self.picture_folder,
+        )
+
+    def peers(self) -> list[Contender]:
+        wanted = {name.lower() for name in self.options.peers}
+        found = peers(self.options.peers_python)
+        return [peer for peer in found if peer.name.lower().split()[0] in wanted]
+
+    @contextmanager
+    def running(self, contender: Contender, checkpoint: Path) -> Iterator[Server]:
+        """The contender's server; every other is stopped meanwhile."""
+        contender.require_installed()
+        name = f"{contender.name}-{checkpoint.stem}".replace(" ", "-").replace(",", "")
+        log = self.options.work / f"{name}.log"
+        timeout_s = self.plan.start_timeout_s
+        with serving(contender.command(checkpoint), log=log, timeout_s=timeout_s) as server:
+            logger.info("%s: ready after %.1f s", contender.name, server.started_s)
+            yield server
+
+    def load(
+        self,
+        server: Server,
+        contender: Contender,
+        *,
+        clients: int,
+        pictures: list[Photograph] | None = None,
+        count: int = 0,
+    ) -> LoadResult:
+        """One turn: warm-up, then the plan's seconds; or `count` requests without a warm-up."""
+        job = Job(
+            port=server.port,
+            requests=self.written(pictures or self.pictures, contender.path, contender.form),
+            clients=clients,
+            warmup_s=0.0 if count else self.plan.warmup_s,
+            seconds=0.0 if count else self.plan.seconds,
+            count=count,
+            timeout_s=LATE_S,
+        )
+        result = run_load(job)
+        logger.info(
+            "%s, %d clients: %.2f/s, p50 %.0f ms", contender.name, clients, result.per_second,
+            result.p50_ms,
+        )  # fmt: skip
+        for failure in result.failures:
+            logger.warning("%s: %s", contender.name, failure)
+        return result
+
+    def written(
+        self, pictures: list[Photograph], path: str, form: Form
+    ) -> list[tuple[str, int, int]]:
+        """Request files for the load generator."""
+        files = []
+        for picture in pictures:
+            name = f"{form}{path.replace('/', '-')}-{picture.path.name}.http"
+            file = self.requests / name
+            if not file.exists():
+                file.write_bytes(request_bytes(picture, path, form=form))
+            files.append((str(file), picture.width, picture.height))
+        return files
+
+    def _sources(self) -> list[Path]:
+        """Photographs on this disk; of a dataset only what is trained on, so that calibrating
+        with them does not touch what accuracy is measured on."""
+        if self.options.images is not None:
+            return image_files(self.options.images)
+        if self.options.data is None:
+            return []
+        folder = VocFolder.open(self.options.data)
+        return [folder.image_path(image_id) for image_id in folder.split("train")]
+
+    def _made(self, architecture: str) -> Path:
+        logger.info("making %s", architecture)
+        return make_checkpoint(self.checkpoints, architecture, self.pictures)

@@ -1,0 +1,1 @@
+"""Tests of what the benchmarks compute; nothing here is timed."""
