@@ -47,6 +47,7 @@ class Candidate:
     precision: str
     reason: str
     load: Callable[[], Engine]
+    is_reference: bool = False  # what the others are compared with
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ class _Gate:
         self._reference: Tensor | None = None
 
     def agreement_of(self, engine: Engine, candidate: Candidate) -> float | None:
-        if isinstance(engine, TorchEngine) and candidate.precision == "float32":
+        if candidate.is_reference:
             return None
         if self._reference is None:
             reference = TorchEngine(
@@ -183,4 +184,5 @@ def _torch(
     def load() -> Engine:
         return TorchEngine(checkpoint, device=device, precision=precision, compiled=wishes.compiled)
 
-    return Candidate(f"torch {precision}", precision, reason, load)
+    is_reference = precision == "float32"
+    return Candidate(f"torch {precision}", precision, reason, load, is_reference)
