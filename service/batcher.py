@@ -16,6 +16,7 @@ from types import TracebackType
 import torch
 from torch import Tensor
 
+from service.engines.capacity import pass_size
 from service.engines.engine import Engine, is_out_of_memory
 from service.errors import EngineFailedError, OverloadedError, ServiceError
 
@@ -184,7 +185,7 @@ class Batcher:
     def _take(self) -> list[_Job]:
         """A unit from each request in turn, and no more than leaves the idle lanes their share."""
         idle = max(1, self.engine.lanes - self._running)
-        count = min(self.capacity, self._room(), -(-self._queued // idle))
+        count = pass_size(min(self.capacity, self._room(), -(-self._queued // idle)))
         jobs: list[_Job] = []
         while self._turns and len(jobs) < count:
             flow = self._turns.popleft()

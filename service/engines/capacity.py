@@ -1,4 +1,8 @@
-"""How many images a pass should hold: as many as make it faster per image."""
+"""How many images a pass should hold: as many as make it faster per image.
+
+Passes hold 1, 2, 4, 8... images and no other number, since engines prepare for each: a dozen
+numbers are prepared at the start, and no request waits until a network is compiled for it.
+"""
 
 import logging
 import time
@@ -15,9 +19,19 @@ MAX_SECONDS = 2.0  # a pass that takes longer would make everybody else wait
 REPEATS = 3
 
 
+def pass_size(count: int) -> int:
+    """The largest number of images, at most `count`, that a pass may hold."""
+    return 1 << (count.bit_length() - 1)
+
+
+def pass_sizes(capacity: int) -> list[int]:
+    """Every number of images that a pass of at most `capacity` may hold."""
+    return [1 << power for power in range(capacity.bit_length())]
+
+
 def find_capacity(engine: Engine, spec: InputSpec, *, max_pixels: int) -> int:
     """Doubles the images of a pass while that brings more of them a second, within `max_pixels`
-    of network input and the device's memory."""
+    of network input and the device's memory. Passes of at most that many are warm afterwards."""
     best, count, speed = 1, 1, _images_per_s(engine, spec, 1)
     while speed > 0:
         count *= 2
@@ -29,8 +43,10 @@ def find_capacity(engine: Engine, spec: InputSpec, *, max_pixels: int) -> int:
             if not is_out_of_memory(error):
                 raise
             logger.info("%d images a pass do not fit the memory", count)
+            engine.forget(count)
             break
         if faster < WORTHWHILE * speed:
+            engine.forget(count)
             break
         best, speed = count, faster
     return best

@@ -17,6 +17,9 @@ class Engine(Protocol):
     def warm_up(self, count: int) -> None:
         """Prepares passes of `count` images; the first of them would pay for it otherwise."""
 
+    def forget(self, count: int) -> None:
+        """Frees what only passes of `count` images need."""
+
     def run(self, pixels: Tensor, *, alone: bool) -> Tensor:
         """uint8 (N, 3, h, w) on the CPU -> softmax probabilities, float32 (N, K, h, w) on
         `device`. `alone` says that no other pass is running, so that this one may take every

@@ -41,6 +41,10 @@ class OpenVINOEngine:
         for alone in (True, False):
             self.run(blank, alone=alone)
 
+    def forget(self, count: int) -> None:
+        for alone in (True, False):
+            self._passes.pop((count, alone), None)
+
     def run(self, pixels: Tensor, *, alone: bool) -> Tensor:
         images = np.ascontiguousarray(pixels.permute(0, 2, 3, 1).numpy())  # (N, h, w, 3)
         return self._requests(len(images), alone=alone).infer(images)
@@ -49,12 +53,13 @@ class OpenVINOEngine:
         self._passes.clear()
 
     def _requests(self, count: int, *, alone: bool) -> "_Requests":
-        key = count, alone
+        # several images are work for several cores either way
+        key = count, alone and count == 1
         if key not in self._passes:
-            self._passes[key] = _Requests(self._compile(count, alone=alone))
+            self._passes[key] = _Requests(self._compile(*key))
         return self._passes[key]
 
-    def _compile(self, count: int, *, alone: bool) -> Any:
+    def _compile(self, count: int, alone: bool) -> Any:
         graph = self._graph.clone()
         graph.reshape([count, self.spec.height, self.spec.width, 3])
         return _core().compile_model(

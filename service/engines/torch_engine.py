@@ -35,6 +35,10 @@ class TorchEngine:
         for _ in range(3):  # CUDA graphs are recorded in the second pass
             self.run(blank, alone=True)
 
+    def forget(self, count: int) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
     @torch.inference_mode()
     def run(self, pixels: Tensor, *, alone: bool) -> Tensor:
         images = network_input(pixels, self.spec, self.device)

@@ -44,6 +44,9 @@ class Device:
     def warm_up(self, count: int) -> None:
         raise AssertionError("the batcher does not warm up")
 
+    def forget(self, count: int) -> None:
+        raise AssertionError("the batcher does not know what was prepared")
+
     def run(self, pixels: Tensor, *, alone: bool) -> Tensor:
         marks = pixels[:, 0, 0, 0].tolist()
         self.passes.append(marks)
@@ -110,22 +113,33 @@ class TestPasses:
         with started(device) as requests:
             futures = [requests.one(0)]
             device.wait_until_busy()
-            futures += [requests.one(mark) for mark in range(1, 6)]
+            futures += [requests.one(mark) for mark in range(1, 5)]
             device.free.set()
-            assert [mark_of(future) for future in futures] == [0, 1, 2, 3, 4, 5]
-        assert device.passes == [[0], [1, 2, 3, 4, 5]]
-        assert [f.result().batch_size for f in futures] == [1, 5, 5, 5, 5, 5]
+            assert [mark_of(future) for future in futures] == [0, 1, 2, 3, 4]
+        assert device.passes == [[0], [1, 2, 3, 4]]
+        assert [f.result().batch_size for f in futures] == [1, 4, 4, 4, 4]
+
+    def test_only_sizes_that_were_prepared_are_run(self) -> None:
+        device = Device()
+        device.hold()
+        with started(device, capacity=8) as requests:
+            futures = [requests.one(0)]
+            device.wait_until_busy()
+            futures += [requests.one(mark) for mark in range(1, 8)]
+            device.free.set()
+            assert [mark_of(future) for future in futures] == list(range(8))
+        assert device.passes == [[0], [1, 2, 3, 4], [5, 6], [7]]
 
     def test_no_pass_exceeds_the_capacity_and_the_order_is_kept(self) -> None:
         device = Device()
         device.hold()
-        with started(device, capacity=3) as requests:
+        with started(device, capacity=2) as requests:
             futures = [requests.one(0)]
             device.wait_until_busy()
-            futures += [requests.one(mark) for mark in range(1, 9)]
+            futures += [requests.one(mark) for mark in range(1, 6)]
             device.free.set()
-            assert [mark_of(future) for future in futures] == list(range(9))
-        assert device.passes == [[0], [1, 2, 3], [4, 5, 6], [7, 8]]
+            assert [mark_of(future) for future in futures] == list(range(6))
+        assert device.passes == [[0], [1, 2], [3, 4], [5]]
 
     def test_the_time_in_the_queue_and_on_the_device_are_told_apart(self) -> None:
         device = Device()

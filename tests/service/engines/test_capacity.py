@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from models.manifest import InputSpec
-from service.engines.capacity import find_capacity
+from service.engines.capacity import find_capacity, pass_size, pass_sizes
 
 SPEC = InputSpec(height=8, width=8, mean=(0.5,) * 3, std=(0.5,) * 3, stride=8)
 
@@ -23,12 +23,16 @@ class Paced:
         self.fixed, self.each, self.memory = fixed, each, memory
         self.now = 0.0
         self.warmed: list[int] = []
+        self.forgotten: list[int] = []
         monkeypatch.setattr("service.engines.capacity.time.perf_counter", lambda: self.now)
 
     def warm_up(self, count: int) -> None:
         if count > self.memory:
             raise RuntimeError("CUDA out of memory. Tried to allocate")
         self.warmed.append(count)
+
+    def forget(self, count: int) -> None:
+        self.forgotten.append(count)
 
     def run(self, pixels: Tensor, *, alone: bool) -> Tensor:
         self.now += self.fixed + self.each * len(pixels)
@@ -50,6 +54,7 @@ def test_grows_while_that_is_faster(
 ) -> None:
     engine = Paced(monkeypatch, fixed=fixed, each=each)
     assert find_capacity(engine, SPEC, max_pixels=256 * 64) == expected
+    assert set(engine.warmed) - set(engine.forgotten) == set(pass_sizes(expected))
 
 
 def test_stops_at_the_pixels_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,6 +66,7 @@ def test_stops_at_the_pixels_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_stops_where_memory_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = Paced(monkeypatch, fixed=1e-3, each=0.0, memory=5)
     assert find_capacity(engine, SPEC, max_pixels=10**6) == 4
+    assert engine.forgotten == [8]  # what a failed attempt left is given back
 
 
 def test_a_slow_device_is_not_made_to_work_for_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,3 +86,11 @@ def test_another_failure_is_not_taken_for_a_lack_of_memory(
     monkeypatch.setattr(engine, "warm_up", fail)
     with pytest.raises(RuntimeError, match="illegal"):
         find_capacity(engine, SPEC, max_pixels=10**6)
+
+
+@pytest.mark.parametrize("capacity", range(1, 70))
+def test_every_pass_is_of_a_prepared_size(capacity: int) -> None:
+    prepared = pass_sizes(capacity)
+    assert {pass_size(count) for count in range(1, capacity + 1)} == set(prepared)
+    assert prepared[0] == 1
+    assert prepared[-1] <= capacity

@@ -86,6 +86,15 @@ def test_threads_beyond_its_lanes_wait_and_mix_nothing_up() -> None:
         torch.testing.assert_close(answer, right, rtol=1e-4, atol=1e-5)
 
 
+def test_what_was_warmed_up_is_compiled_and_what_is_forgotten_no_more() -> None:
+    engine = colour_engine()
+    for count in (1, 2):
+        engine.warm_up(count)
+    assert set(engine._passes) == {(1, True), (1, False), (2, False)}
+    engine.forget(2)
+    assert set(engine._passes) == {(1, True), (1, False)}
+
+
 def test_has_at_most_a_lane_for_every_core() -> None:
     assert 1 <= colour_engine().lanes <= usable_cores()
 
