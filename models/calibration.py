@@ -1,6 +1,5 @@
 """Post-training quantisation to int8: what the network's ranges are measured on, and how."""
 
-import os
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -9,6 +8,7 @@ from torch import Tensor
 
 from models.geometry import network_input, resize_pixels
 from models.manifest import InputSpec
+from models.private_import import import_private
 from models.tiling import Grid, crop
 
 TILES_PER_IMAGE = 4  # of one image in calibration: it is to see many images, not many tiles of one
@@ -37,9 +37,7 @@ def input_count(height: int, width: int, spec: InputSpec) -> int:
 def quantised(model: Any, inputs: Iterable[Tensor], count: int) -> Any:
     """An OpenVINO model in int8; `inputs` are `count` network inputs, (1, C, h, w) each, read once
     for every pass that quantisation makes. ImportError where nncf is not installed."""
-    os.environ.setdefault("NNCF_CI", "1")  # sends no usage report
-    import nncf
-
+    nncf = import_private("nncf")
     return nncf.quantize(
         model,
         nncf.Dataset(inputs, lambda image: image.contiguous().numpy()),

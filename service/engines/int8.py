@@ -13,6 +13,7 @@ from models import Checkpoint
 from models.calibration import network_inputs, quantised
 from models.exported import checkpoint_sha256, is_int8
 from models.pixels import open_image, rgb_pixels
+from models.private_import import import_private
 from service.engines.golden import image_files
 from service.engines.openvino_engine import convert, read
 
@@ -73,8 +74,6 @@ def _inputs(paths: list[Path], checkpoint: Checkpoint) -> Iterator[Tensor]:
 
 
 def _keep(model: Any, checkpoint: Checkpoint, cache: Path | None) -> None:
-    from openvino import save_model
-
     digest = _digest(checkpoint)
     path = _kept(digest, cache) if digest else None
     if path is None:
@@ -82,7 +81,7 @@ def _keep(model: Any, checkpoint: Checkpoint, cache: Path | None) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         waiting = path.with_name(f"{path.stem}.{os.getpid()}.xml")
-        save_model(model, waiting, compress_to_fp16=False)
+        import_private("openvino").save_model(model, waiting, compress_to_fp16=False)
         waiting.with_suffix(".bin").replace(path.with_suffix(".bin"))
         waiting.replace(path)
     except (OSError, RuntimeError) as error:
@@ -90,9 +89,7 @@ def _keep(model: Any, checkpoint: Checkpoint, cache: Path | None) -> None:
 
 
 def _kept(digest: str, cache: Path | None) -> Path | None:
-    import openvino
-
-    version = openvino.__version__.split("-")[0]
+    version = import_private("openvino").__version__.split("-")[0]
     return cache / f"{digest}-int8-openvino-{version}.xml" if cache else None
 
 

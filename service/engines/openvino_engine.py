@@ -13,6 +13,7 @@ from torch import Tensor
 
 from models.manifest import InputSpec
 from models.network import SegmentationNetwork
+from models.private_import import import_private
 
 HINTS = {"float32": "f32", "bfloat16": "bf16"}
 
@@ -95,8 +96,7 @@ class _Requests:
 
 def convert(network: SegmentationNetwork) -> Any:
     """The network as an OpenVINO model for any batch, height and width."""
-    import openvino
-
+    openvino = import_private("openvino")
     side = 4 * network.stride
     example = torch.zeros(1, network.in_channels, side, side)
     with warnings.catch_warnings(), torch.inference_mode():
@@ -116,9 +116,7 @@ def read(path: Path) -> Any:
 def _core() -> Any:
     """Kept to the end of the process: its CPU plugin has given this thread a stack for signals,
     and frees it when it is unloaded; the next signal would end the process."""
-    from openvino import Core
-
-    return Core()
+    return import_private("openvino").Core()
 
 
 def usable_cores() -> int:
@@ -130,16 +128,14 @@ def usable_cores() -> int:
 
 def _with_ends(model: Any, spec: InputSpec) -> Any:
     """uint8 (N, h, w, 3), as images are decoded, -> probabilities (N, K, h, w)."""
-    from openvino import Layout, Model, Type, opset13
-    from openvino.preprocess import PrePostProcessor
-
+    openvino, preprocess = import_private("openvino"), import_private("openvino.preprocess")
     model = model.clone()  # whose nodes are put to use
     logits = model.outputs[0].get_node().input_value(0)
-    softmax = opset13.softmax(logits, axis=1)
-    graph = Model([softmax.output(0)], model.get_parameters(), "segmentation")
-    ends = PrePostProcessor(graph)
-    ends.input().tensor().set_element_type(Type.u8).set_layout(Layout("NHWC"))
-    ends.input().model().set_layout(Layout("NCHW"))
-    steps = ends.input().preprocess().convert_element_type(Type.f32)
+    softmax = openvino.opset13.softmax(logits, axis=1)
+    graph = openvino.Model([softmax.output(0)], model.get_parameters(), "segmentation")
+    ends = preprocess.PrePostProcessor(graph)
+    ends.input().tensor().set_element_type(openvino.Type.u8).set_layout(openvino.Layout("NHWC"))
+    ends.input().model().set_layout(openvino.Layout("NCHW"))
+    steps = ends.input().preprocess().convert_element_type(openvino.Type.f32)
     steps.mean([255 * value for value in spec.mean]).scale([255 * value for value in spec.std])
     return ends.build()
