@@ -14,7 +14,7 @@ from models.errors import ModelError
 from service.batcher import Batcher
 from service.catalog import Catalog, load_active
 from service.dependencies import State
-from service.engines.capacity import find_capacity, pass_sizes
+from service.engines.capacity import find_capacity, pass_size, pass_sizes
 from service.engines.choose import Wishes, choose_engine
 from service.engines.engine import Engine
 from service.errors import StartupError
@@ -102,7 +102,7 @@ def _warm_up(engine: Engine, state: State) -> int:
     if fixed is None:
         capacity = find_capacity(engine, spec, max_pixels=MAX_PASS_PIXELS)
     else:
-        capacity = max(1, fixed // (spec.height * spec.width))
+        capacity = pass_size(max(1, fixed // (spec.height * spec.width)))
         for count in pass_sizes(capacity):
             engine.warm_up(count)
     logger.info("%d of %dx%d in a pass", capacity, spec.width, spec.height)

@@ -18,6 +18,9 @@ T = TypeVar("T")
 
 ROOT = Path(__file__).resolve().parents[2]
 GOOD = encoded(plain(1, 12, 10))
+LARGE = GOOD + bytes(
+    100_001 - len(GOOD)
+)  # one byte over the limit of `client`; decoders stop at IEND
 # what an answer must not tell about the machine it comes from
 LEAKS = ("Traceback", "site-packages", str(ROOT), str(Path.home()), tempfile.gettempdir())
 
@@ -102,3 +105,7 @@ def assert_still_serves(client: Client) -> None:
     response = client.post("/segment", content=GOOD)
     assert response.status_code == 200, response.text
     assert [entry["name"] for entry in response.json()["classes"]] == ["red"]
+
+
+async def post(client: httpx.AsyncClient, content: bytes) -> httpx.Response:
+    return await client.post("/segment", files={"file": ("p", content)})

@@ -9,11 +9,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 from service.app import create_app
+from service.engines.torch_engine import TorchEngine
 from tests.service.clients import Client, client_for, settings_for
 from tests.service.colours import save_colours
 from tests.service.server import Server, launch
+from tests.service.spy import Spy
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -91,3 +94,16 @@ def server(served_folder: Path) -> Iterator[Server]:
         yield started
     finally:
         started.stop(signal.SIGTERM)
+
+
+@pytest.fixture
+def spy(monkeypatch: pytest.MonkeyPatch) -> Spy:
+    """On the device of every app made from now on; there is no warm-up."""
+    found = Spy(TorchEngine.run)
+
+    def run(engine: TorchEngine, pixels: Tensor, *, alone: bool) -> Tensor:
+        return found.run(engine, pixels, alone=alone)
+
+    monkeypatch.setattr(TorchEngine, "run", run)
+    monkeypatch.setattr(TorchEngine, "warm_up", lambda engine, count: None)
+    return found

@@ -65,3 +65,8 @@ def red_in_mode(mode: str, format: str) -> bytes:
     if mode in ("L", "LA", "1"):
         red = Image.new("RGB", (24, 16), (8, 8, 8))
     return encoded(red.convert(mode), format)
+
+
+def noise(format: str) -> bytes:
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    return encoded(pixels, format)
