@@ -23,6 +23,7 @@ from benchmarks.serving.machine import machine
 from benchmarks.serving.plan import Options, Plan
 from benchmarks.serving.scenarios import (
     accuracy,
+    afterwards,
     gpu,
     latency,
     memory,
@@ -39,6 +40,7 @@ ROOT = Path(__file__).parents[2]
 SCENARIOS: dict[str, Callable[[Workshop], list[Table]]] = {
     "throughput": throughput.measure,
     "latency": latency.measure,
+    "afterwards": afterwards.measure,
     "startup": startup.measure,
     "memory": memory.measure,
     "scaling": scaling.measure,
