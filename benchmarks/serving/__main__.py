@@ -27,6 +27,7 @@ from benchmarks.serving.scenarios import (
     gpu,
     latency,
     memory,
+    profile,
     scaling,
     startup,
     throughput,
@@ -40,6 +41,7 @@ ROOT = Path(__file__).parents[2]
 SCENARIOS: dict[str, Callable[[Workshop], list[Table]]] = {
     "throughput": throughput.measure,
     "latency": latency.measure,
+    "profile": profile.measure,
     "afterwards": afterwards.measure,
     "startup": startup.measure,
     "memory": memory.measure,
