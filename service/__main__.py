@@ -13,6 +13,8 @@ from pydantic_settings import CliApp
 from service.app import create_app
 from service.errors import StartupError
 from service.settings import Settings
+from service.telemetry.logs import set_up_logging
+from service.telemetry.tracing import find_tracing
 
 logger = logging.getLogger("service")
 
@@ -48,11 +50,9 @@ def main() -> int:
             message = f"error: --{option}: {entry['msg']} (got {entry['input']!r})\n"
             sys.stderr.write(message)
         return 2
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(message)s", datefmt="%H:%M:%S"
-    )
+    set_up_logging(settings.log_level, settings.log_format)
     try:
-        app = create_app(settings)
+        app = create_app(settings, spans=find_tracing())
     except StartupError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2

@@ -4,6 +4,7 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 from fastapi.concurrency import run_in_threadpool
@@ -24,17 +25,23 @@ from service.routes import models, operations, segment
 from service.routes.operations import WEB
 from service.segmenter import Segmenter
 from service.settings import Settings
+from service.telemetry.access import Access
+from service.telemetry.moment import Moment
+from service.telemetry.telemetry import Telemetry
 from service.upload import FORM_OVERHEAD
+
+if TYPE_CHECKING:
+    from service.telemetry.spans import Spans
 
 logger = logging.getLogger(__name__)
 
 MAX_PASS_PIXELS = 1 << 22  # 64 inputs of 256x256: beyond that no device gets faster
 
 
-def create_app(settings: Settings) -> FastAPI:
+def create_app(settings: Settings, *, spans: "Spans | None" = None) -> FastAPI:
     """Loads the checkpoint now, so a wrong one raises StartupError before anything listens; the
     lifespan warms up, serves, and answers what was accepted before it ends."""
-    engine, state = _assemble(settings)
+    engine, state = _assemble(settings, Telemetry(spans))
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -46,6 +53,7 @@ def create_app(settings: Settings) -> FastAPI:
         state.ready = False
         await state.segmenter.close()
         engine.close()
+        await state.telemetry.close()
 
     app = FastAPIOffline(
         title="Maskwright",
@@ -54,6 +62,7 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=lifespan,
         redoc_url=None,
         static_url="/docs/static",
+        **({} if spans is None else {"telemetry": spans.app_options()}),
     )
     app.state.service = state
     add_problem_handlers(app)
@@ -62,11 +71,13 @@ def create_app(settings: Settings) -> FastAPI:
     app.mount("/web", StaticFiles(directory=WEB), name="web")
     app.add_middleware(BodyLimit, limit_of=_body_limits(settings))
     app.add_middleware(PageHeaders)
+    # every other middleware before this line: what it answers is seen as well
+    app.add_middleware(Access, telemetry=state.telemetry)
     app.add_middleware(RequestContext)
     return app
 
 
-def _assemble(settings: Settings) -> tuple[Engine, State]:
+def _assemble(settings: Settings, telemetry: Telemetry) -> tuple[Engine, State]:
     """From the folder of checkpoints to the engine, and what feeds it."""
     checkpoint = load_active(settings.checkpoints, settings.model)
     wishes = Wishes(
@@ -83,16 +94,27 @@ def _assemble(settings: Settings) -> tuple[Engine, State]:
         choice = choose_engine(checkpoint, wishes)
     except ModelError as error:
         raise StartupError(f"--device {settings.device}: {error}") from error
-    batcher = Batcher(choice.engine, max_waiting=settings.max_queue)
+    watch = telemetry.watch(checkpoint.manifest)
+    batcher = Batcher(choice.engine, max_waiting=settings.max_queue, on_pass=watch.pass_ended)
     segmenter = Segmenter(
         checkpoint.manifest,
         batcher,
         threads=settings.threads,
         max_pixels=settings.max_pixels,
         max_waiting=settings.max_queue,
+        on_image=watch.image_ended,
     )
     catalog = Catalog(settings.checkpoints, checkpoint.manifest, choice)
-    return choice.engine, State(settings, catalog, segmenter)
+    state = State(settings, catalog, segmenter, telemetry)
+    telemetry.metrics.follow(
+        Moment(
+            ready=lambda: state.ready,
+            in_flight=lambda: telemetry.metrics.in_flight,
+            budget=segmenter.budget,
+            models=lambda: [state.segmenter],
+        )
+    )
+    return choice.engine, state
 
 
 def _warm_up(engine: Engine, state: State) -> int:

@@ -8,6 +8,7 @@ from fastapi import Depends, Request
 from service.catalog import Catalog
 from service.segmenter import Segmenter
 from service.settings import Settings
+from service.telemetry.telemetry import Telemetry
 
 
 @dataclass
@@ -17,6 +18,7 @@ class State:
     settings: Settings
     catalog: Catalog
     segmenter: Segmenter
+    telemetry: Telemetry
     ready: bool = field(default=False)
 
 

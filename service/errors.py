@@ -17,15 +17,17 @@ from typing import ClassVar
 
 
 class ServiceError(Exception):
-    """Base of every refusal; `detail` is one sentence for the person who sent the request."""
+    """Base of every refusal; `detail` is one sentence for the person who sent the request,
+    `reason` one of few words for those who count refusals, from the title where none is given."""
 
     status: ClassVar[int] = 500
     title: ClassVar[str] = "Internal error"
     headers: ClassVar[dict[str, str]] = {}
 
-    def __init__(self, detail: str) -> None:
+    def __init__(self, detail: str, *, reason: str | None = None) -> None:
         super().__init__(detail)
         self.detail = detail
+        self.reason = reason or reason_of(self.title)
 
 
 class BadImageError(ServiceError):
@@ -72,6 +74,11 @@ class OverloadedError(ServiceError):
     status = 503
     title = "Overloaded"
     headers: ClassVar[dict[str, str]] = {"Retry-After": "1"}
+
+
+def reason_of(title: str) -> str:
+    """As a label's value: too_large."""
+    return title.lower().replace(" ", "_")
 
 
 class StartupError(Exception):

@@ -7,6 +7,8 @@ from typing import Literal
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from service.telemetry.logs import LogFormat
+
 MIB = 1024 * 1024
 
 
@@ -65,3 +67,6 @@ class Settings(BaseSettings):
         description="threads that decode and encode images",
     )
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: LogFormat = Field(
+        "auto", description="text, json, or auto: text on a terminal, JSON elsewhere"
+    )

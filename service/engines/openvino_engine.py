@@ -31,6 +31,7 @@ class OpenVINOEngine:
     def __init__(self, model: Any, spec: InputSpec, *, precision: str, arithmetic: str) -> None:
         """`precision` is the name to show, `arithmetic` what is not int8 is computed in."""
         self.name = f"openvino {precision}"
+        self.precision = precision
         self.spec = spec
         self._graph = _with_ends(model, spec)
         self._arithmetic = HINTS[arithmetic]

@@ -86,6 +86,7 @@ async def segment(
     chosen = choose_output(",".join(request.headers.getlist("accept")) or accept, output)
     _require_ready(state)
     state.catalog.require_active(model)
+    request.state.model = state.segmenter.manifest.name
     upload = await read_upload(request, max_bytes=state.settings.max_upload_bytes)
     segmented = await state.segmenter.segment(upload)
     headers = {
@@ -111,6 +112,7 @@ async def segment_batch(
     """Segments several images, each sent as a field `file`: a result or an error each, in order."""
     _require_ready(state)
     state.catalog.require_active(model)
+    request.state.model = state.segmenter.manifest.name
     uploads = await read_uploads(request, max_files=state.settings.max_batch_files)
     request_id = request.state.request_id
     items = await asyncio.gather(*(_batch_item(state, upload, request_id) for upload in uploads))
@@ -123,9 +125,11 @@ async def _batch_item(state: State, upload: Upload, request_id: str) -> BatchIte
         require_size(upload, state.settings.max_upload_bytes)
         segmented = await state.segmenter.segment(upload)
     except ServiceError as error:
+        state.telemetry.metrics.rejected(error.reason)
         return _batch_error(upload, error, request_id)
     except Exception as error:
         logger.error("unexpected error in a batch, request %s", request_id, exc_info=error)
+        state.telemetry.metrics.rejected("internal_error")
         return _batch_error(
             upload, ServiceError("the service met an unexpected error; its log has it"), request_id
         )
@@ -141,7 +145,7 @@ def _batch_error(upload: Upload, error: ServiceError, request_id: str) -> BatchI
 
 def _require_ready(state: State) -> None:
     if not state.ready:
-        raise OverloadedError("the service is not ready; see /readyz")
+        raise OverloadedError("the service is not ready; see /readyz", reason="not_ready")
 
 
 def _model_headers(state: State) -> dict[str, str]:
