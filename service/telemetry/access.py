@@ -7,7 +7,7 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.errors import reason_of
+from service.errors import ServiceError, reason_of
 from service.telemetry.telemetry import Telemetry
 
 logger = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ class Access:
         metrics.answered(route, model, status, seconds)
         reason = None
         if status >= 400:
-            reason = state.get("reason") or reason_of(responses.get(status, str(status)))
+            reason = state.get("reason") or _reason(status)
             metrics.rejected(reason)
         if not logger.isEnabledFor(logging.INFO):
             return
@@ -75,3 +75,8 @@ def route_of(scope: Scope) -> str:
     """The template of the route that was taken, as `/models/{name}`."""
     path: str | None = getattr(scope.get("route"), "path", None)
     return path or OTHER_ROUTE
+
+
+def _reason(status: int) -> str:
+    """Where nobody gave one."""
+    return reason_of(ServiceError.title if status == 500 else responses.get(status, str(status)))

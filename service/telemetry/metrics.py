@@ -5,7 +5,7 @@ sent, there are no more series. Their objects are kept, so that a request looks 
 """
 
 from collections import Counter as Multiset
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
 from prometheus_client.exposition import generate_latest
@@ -105,10 +105,7 @@ class _WithoutCreated(Collector):
 
     def collect(self) -> Iterator[Metric]:
         for family in self._registry.collect():
-            family.samples = _kept(family)
+            family.samples = [
+                sample for sample in family.samples if not sample.name.endswith("_created")
+            ]
             yield family
-
-
-def _kept(family: Metric) -> list[tuple[object, ...]]:
-    samples: Iterable[tuple[object, ...]] = family.samples
-    return [sample for sample in samples if not str(sample[0]).endswith("_created")]
