@@ -4,7 +4,7 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 from fastapi.concurrency import run_in_threadpool
@@ -55,6 +55,7 @@ def create_app(settings: Settings, *, spans: "Spans | None" = None) -> FastAPI:
         engine.close()
         await state.telemetry.close()
 
+    tracing: Any = {} if spans is None else {"telemetry": spans.app_options()}
     app = FastAPIOffline(
         title="Maskwright",
         version=_version(),
@@ -62,7 +63,7 @@ def create_app(settings: Settings, *, spans: "Spans | None" = None) -> FastAPI:
         lifespan=lifespan,
         redoc_url=None,
         static_url="/docs/static",
-        **({} if spans is None else {"telemetry": spans.app_options()}),
+        **tracing,
     )
     app.state.service = state
     add_problem_handlers(app)
