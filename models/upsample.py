@@ -3,16 +3,20 @@
 The class of a pixel is chosen among probabilities interpolated to that pixel, never at low
 resolution; but interpolation is a weighted mean, so where the same class leads at all four corners
 around a pixel it leads at the pixel too. Only the pixels between corners that disagree, a few in a
-hundred on photographs, are computed class by class.
+hundred on photographs, are computed class by class; where they are many, as with a network that
+sees little but noise, computing every pixel row by row is the faster way.
 """
 
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 MIXED = 255  # no class has this id
+MAX_MIXED = 0.35  # share of places between classes above which every pixel is computed
 MAX_ELEMENTS = 1 << 19  # probabilities interpolated at a time
+MAX_ROW = 1 << 22  # probabilities of one of the image's rows, where every pixel is computed
 MAX_PIXELS = 1 << 22  # labels searched at a time for pixels between classes
 
 
@@ -45,6 +49,9 @@ def segment_probabilities(probabilities: Tensor, height: int, width: int) -> Seg
     rows = _Samples.between(labels.shape[0], height, labels.device)
     columns = _Samples.between(labels.shape[1], width, labels.device)
     settled = _corners_agree(labels)  # (h, w)
+    mixed_share = 1 - float(settled.float().mean())
+    if mixed_share > MAX_MIXED and len(probabilities) * width <= MAX_ROW:
+        return _every_pixel(probabilities, rows, width)
     pixels, confidence = _settled_sums(labels, best, settled, rows, columns, len(probabilities))
     full = _spread(labels.masked_fill(~settled, MIXED), rows, columns)  # (H, W)
     flat, flat_probabilities = full.view(-1), probabilities.flatten(1)  # (H W,), (K, h w)
@@ -58,6 +65,27 @@ def segment_probabilities(probabilities: Tensor, height: int, width: int) -> Seg
             pixels += counts
             confidence += sums
     return Segmentation(full, pixels, confidence)
+
+
+def _every_pixel(probabilities: Tensor, rows: "_Samples", width: int) -> Segmentation:
+    """`segment_probabilities`, class by class, a few rows of the image at a time."""
+    count, _, source_width = probabilities.shape
+    labels = probabilities.new_empty((len(rows.low), width), dtype=torch.uint8)  # (H, W)
+    pixels = probabilities.new_zeros(count, dtype=torch.int64)
+    confidence = probabilities.new_zeros(count, dtype=torch.float64)
+    step = max(1, MAX_ELEMENTS // (count * max(width, source_width)))
+    for begin in range(0, len(labels), step):
+        lines = slice(begin, begin + step)
+        low, weight = rows.low[lines], rows.weight[lines, None]
+        below = probabilities.index_select(1, (low + 1).clamp(max=rows.source - 1))
+        between = probabilities.index_select(1, low).lerp_(below, weight)  # (K, n, w)
+        size = (len(low), width)
+        wide = F.interpolate(between[None], size=size, mode="bilinear", align_corners=False)
+        best, labels[lines] = winners(wide[0])
+        counts, sums = class_sums(labels[lines], best, count)
+        pixels += counts
+        confidence += sums
+    return Segmentation(labels, pixels, confidence)
 
 
 def winners(probabilities: Tensor) -> tuple[Tensor, Tensor]:

@@ -23,9 +23,11 @@ from benchmarks.serving.machine import machine
 from benchmarks.serving.plan import Options, Plan
 from benchmarks.serving.scenarios import (
     accuracy,
+    afterwards,
     gpu,
     latency,
     memory,
+    profile,
     scaling,
     startup,
     throughput,
@@ -39,6 +41,8 @@ ROOT = Path(__file__).parents[2]
 SCENARIOS: dict[str, Callable[[Workshop], list[Table]]] = {
     "throughput": throughput.measure,
     "latency": latency.measure,
+    "profile": profile.measure,
+    "afterwards": afterwards.measure,
     "startup": startup.measure,
     "memory": memory.measure,
     "scaling": scaling.measure,

@@ -45,10 +45,12 @@ class Setup:
 
 @dataclass(frozen=True)
 class BareTime:
-    """Milliseconds per image, or the reason why there are none."""
+    """Milliseconds per image, on the clock and of all processors together, or the reason why there
+    are none."""
 
     setup: Setup
     ms: float | None
+    cpu_ms: float | None = None
     reason: str | None = None
 
 
@@ -75,7 +77,7 @@ def fastest(times: list[BareTime], precisions: tuple[str, ...], *, alone: bool =
         and not (alone and (entry.setup.batch, entry.setup.streams) != (1, 1))
     ]
     if not found:
-        return BareTime(Setup("no engine", precisions[-1]), None, "no engine ran")
+        return BareTime(Setup("no engine", precisions[-1]), None, reason="no engine ran")
     return min(found, key=lambda entry: entry.ms or 0.0)
 
 
@@ -91,7 +93,7 @@ def measure_bare(
         "device": device,
     }
     rows = ask("benchmarks.serving.bare", question, timeout_s=TIMEOUT_S)
-    return [BareTime(Setup(**row["setup"]), row["ms"], row["reason"]) for row in rows]
+    return [BareTime(**{**row, "setup": Setup(**row["setup"])}) for row in rows]
 
 
 def respond(question: dict[str, Any]) -> list[dict[str, Any]]:
@@ -102,24 +104,25 @@ def respond(question: dict[str, Any]) -> list[dict[str, Any]]:
     for entry in question["setups"]:
         setup = Setup(**entry)
         try:
-            ms: float | None = milliseconds(bench.prepare(setup), question["seconds"])
-            reason = None
+            ms, cpu_ms = milliseconds(bench.prepare(setup), question["seconds"])
+            found.append(asdict(BareTime(setup, ms, cpu_ms)))
         except TrainerError:
-            ms, reason = None, f"not installed: {setup.engine}"
-        found.append(asdict(BareTime(setup, ms, reason)))
+            reason = f"not installed: {setup.engine}"
+            found.append(asdict(BareTime(setup, None, reason=reason)))
     return found
 
 
-def milliseconds(run: Pass, seconds: float) -> float:
-    """Per image, over as many passes as fit into `seconds`."""
+def milliseconds(run: Pass, seconds: float) -> tuple[float, float]:
+    """Per image, on the clock and of the processors, over as many passes as fit into `seconds`."""
     for _ in range(WARM_UPS):
         run()
     images = passes = 0
-    began = time.perf_counter()
+    began, cpu = time.perf_counter(), time.process_time()
     while passes < LEAST_PASSES or time.perf_counter() - began < seconds:
         images += run()
         passes += 1
-    return (time.perf_counter() - began) * 1000 / images
+    took, cpu_took = time.perf_counter() - began, time.process_time() - cpu
+    return took * 1000 / images, cpu_took * 1000 / images
 
 
 class _Bench:

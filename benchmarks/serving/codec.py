@@ -1,4 +1,5 @@
-"""What stands around the network on one core: JPEG bytes to the network's pixels, labels to PNG.
+"""What stands around the network on one core: JPEG bytes to the network's pixels, its
+probabilities to labels, labels to PNG.
 
 The service's own functions, in a process of its own: `python -m benchmarks.serving.codec`.
 """
@@ -16,9 +17,10 @@ from benchmarks.serving.checkpoints import CPU, channels_last, network_inputs
 from benchmarks.serving.figures import median
 from benchmarks.serving.images import listed
 from benchmarks.serving.own_process import answer, ask
+from benchmarks.serving.request import Photograph
 from models import load_checkpoint
 from models.geometry import resize_pixels
-from models.upsample import segment_logits
+from models.upsample import segment_probabilities
 from service.render import indexed_png
 from service.upload import Upload, decode
 
@@ -29,13 +31,16 @@ PICTURES = 8
 
 @dataclass(frozen=True)
 class CodecTime:
-    """Milliseconds of one core for each photograph: decoded and resized, and its mask encoded."""
+    """Milliseconds of one core for each photograph: decoded and resized, its mask encoded, and,
+    between them, its classes chosen at its own size."""
 
     decode_ms: float
     encode_ms: float
+    upsample_ms: float
 
     @property
     def ms(self) -> float:
+        """What cannot be left out."""
         return self.decode_ms + self.encode_ms
 
 
@@ -54,11 +59,13 @@ def respond(question: dict[str, Any]) -> dict[str, float]:
     uploads = [Upload(picture.path.name, picture.path.read_bytes()) for picture in found]
     network = channels_last(checkpoint, CPU)
     with torch.inference_mode():
-        logits = network(network_inputs(found, spec))  # (N, K, h, w)
-    labels = [
-        segment_logits(each, picture.height, picture.width).labels
-        for each, picture in zip(logits, found, strict=True)
-    ]
+        probabilities = network(network_inputs(found, spec)).softmax(1)  # (N, K, h, w)
+
+    def choose(each: Tensor, picture: Photograph) -> Tensor:
+        return segment_probabilities(each, picture.height, picture.width).labels
+
+    pairs = list(zip(probabilities, found, strict=True))
+    labels = [choose(*pair) for pair in pairs]
 
     def prepare(upload: Upload) -> Tensor:
         return resize_pixels(decode(upload, max_pixels=MAX_PIXELS), spec.height, spec.width)
@@ -66,6 +73,7 @@ def respond(question: dict[str, Any]) -> dict[str, float]:
     repeats = question["repeats"]
     return {
         "decode_ms": _median_ms([lambda u=u: prepare(u) for u in uploads], repeats),  # type: ignore[misc]
+        "upsample_ms": _median_ms([lambda p=p: choose(*p) for p in pairs], repeats),  # type: ignore[misc]
         "encode_ms": _median_ms([lambda m=m: indexed_png(m, class_set) for m in labels], repeats),  # type: ignore[misc]
     }
 

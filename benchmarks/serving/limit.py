@@ -38,6 +38,7 @@ class Limit:
         self.surveyed: list[BareTime] = []
         self.setups: dict[str, Setup] = {}
         self._forward: dict[Setup, list[float]] = {}
+        self._forward_cpu: dict[Setup, list[float]] = {}
         self._codec: list[CodecTime] = []
 
     def survey(self) -> None:
@@ -58,6 +59,7 @@ class Limit:
         for row in self._time(list(dict.fromkeys(self.setups.values()))):
             if row.ms is not None:
                 self._forward.setdefault(row.setup, []).append(row.ms)
+                self._forward_cpu.setdefault(row.setup, []).append(row.cpu_ms or 0.0)
         folder, repeats = self.shop.picture_folder, self.shop.plan.codec_repeats
         self._codec.append(measure_codec(self.checkpoint, folder, repeats=repeats))
 
@@ -66,11 +68,17 @@ class Limit:
         setup = self.setups.get(precision)
         return median(self._forward.get(setup, [])) if setup else median([])
 
+    def forward_cpu_ms(self, precision: str) -> float:
+        """Of all processors together."""
+        setup = self.setups.get(precision)
+        return median(self._forward_cpu.get(setup, [])) if setup else median([])
+
     @property
     def codec(self) -> CodecTime:
         return CodecTime(
             median([each.decode_ms for each in self._codec]),
             median([each.encode_ms for each in self._codec]),
+            median([each.upsample_ms for each in self._codec]),
         )
 
     def per_second(self, precision: str) -> float:

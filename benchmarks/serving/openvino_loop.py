@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.serving.machine import cores
+from models.calibration import quantised
 from trainer.export.packages import load_package, quiet
 
 CALIBRATION = 50
@@ -56,14 +57,9 @@ class OpenVinoLoop:
     def _int8(self) -> Any:
         openvino = load_package("openvino", wanted_by="openvino-int8")
         if not self.cache.exists():
-            nncf = load_package("nncf", wanted_by="openvino-int8")
-            inputs = [image[None].contiguous().numpy() for image in self.inputs[:CALIBRATION]]
+            load_package("nncf", wanted_by="openvino-int8")
+            inputs = [image[None] for image in self.inputs[:CALIBRATION]]
             with quiet():
-                quantised = nncf.quantize(
-                    self._converted.clone(),
-                    nncf.Dataset(inputs),
-                    preset=nncf.QuantizationPreset.MIXED,
-                    subset_size=len(inputs),
-                )
-            openvino.save_model(quantised, str(self.cache), compress_to_fp16=False)
+                model = quantised(self._converted.clone(), inputs, len(inputs))
+            openvino.save_model(model, str(self.cache), compress_to_fp16=False)
         return openvino.Core().read_model(str(self.cache))

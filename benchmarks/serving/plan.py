@@ -31,6 +31,7 @@ class Plan:
         (10_000, 10_000),
     )
     size_repeats: int = 3
+    mask_sizes: tuple[tuple[int, int], ...] = ((640, 427), (4000, 3000), (4000, 4000))
     pictures: int = 50
     accuracy_images: int = 1 << 30
     start_timeout_s: float = 600.0
@@ -55,6 +56,7 @@ class Plan:
             large_side=1000,
             sides=((625, 400), (1250, 800)),
             size_repeats=1,
+            mask_sizes=((640, 427),),
             pictures=4,
             accuracy_images=4,
             start_timeout_s=180.0,

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.serving.errors import RefusedError
-from benchmarks.serving.memory import family
+from benchmarks.serving.process import family
 
 HOST = "127.0.0.1"
 POLL_S = 0.01

@@ -1,5 +1,8 @@
 """A label for every pixel: as the book has it, without the book's memory or time."""
 
+from collections.abc import Callable
+from unittest.mock import Mock
+
 import numpy as np
 import pytest
 import torch
@@ -35,6 +38,12 @@ SIZES = [  # (height, width) of the probabilities, and of the image
 sides = st.integers(1, 40)
 
 
+@pytest.fixture(params=[1.0, 0.0], ids=["between classes", "every pixel"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Either way of computing, whatever suits the image."""
+    monkeypatch.setattr(upsample, "MAX_MIXED", request.param)
+
+
 def noise_of(num_classes: int, size: tuple[int, int], *, seed: int = 0) -> Tensor:
     """Probabilities whose winner changes from pixel to pixel."""
     return (3 * random_images(num_classes, *size, seed=seed)).softmax(0)
@@ -63,6 +72,7 @@ def assert_as_the_book_has_it(
         assert torch.isclose(segmentation.confidence[index], expected, rtol=1e-4, atol=1e-3)
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize(("size", "image_size"), SIZES)
 @pytest.mark.parametrize("num_classes", [1, 2, 22])
 @pytest.mark.parametrize("kind", [noise_of, regions_of])
@@ -81,6 +91,7 @@ def test_a_class_can_win_between_pixels_none_of_which_it_wins() -> None:
     assert segmentation.pixels.tolist() == [2, 2, 2]
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize(("size", "image_size"), SIZES)
 @pytest.mark.parametrize("limit", [1, 97])
 def test_working_piece_by_piece_changes_nothing(
@@ -104,6 +115,7 @@ def test_pieces_are_no_larger_than_the_limit(monkeypatch: pytest.MonkeyPatch) ->
         sizes.append(positions.numel())
         return interpolated(probabilities, positions, *samples)
 
+    monkeypatch.setattr(upsample, "MAX_MIXED", 1.0)
     monkeypatch.setattr(upsample, "MAX_ELEMENTS", 5 * 60)
     monkeypatch.setattr(upsample, "_interpolated", noting)
     segment_probabilities(noise_of(5, (16, 16)), 50, 60)
@@ -111,6 +123,25 @@ def test_pieces_are_no_larger_than_the_limit(monkeypatch: pytest.MonkeyPatch) ->
     assert sum(sizes) <= 50 * 60
 
 
+@pytest.mark.parametrize(("kind", "every"), [(noise_of, True), (regions_of, False)])
+def test_what_is_little_but_noise_is_computed_row_by_row(
+    monkeypatch: pytest.MonkeyPatch, kind: Callable[..., Tensor], every: bool
+) -> None:
+    called = Mock(wraps=upsample._every_pixel)
+    monkeypatch.setattr(upsample, "_every_pixel", called)
+    segment_probabilities(kind(5, (64, 64)), 100, 100)
+    assert called.called == every
+
+
+def test_a_row_too_long_for_memory_is_never_computed_whole(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(upsample, "MAX_ROW", 5 * 1000)
+    monkeypatch.setattr(upsample, "_every_pixel", None)
+    assert segment_probabilities(noise_of(5, (4, 64)), 2, 1001).pixels.sum() == 2002
+
+
+@pytest.mark.usefixtures("way")
 def test_types_are_as_promised() -> None:
     segmentation = segment_probabilities(noise_of(5, (8, 8)), 20, 30)
     assert segmentation.labels.dtype == torch.uint8

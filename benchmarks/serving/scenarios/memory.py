@@ -11,7 +11,7 @@ from benchmarks.serving.contenders import Contender
 from benchmarks.serving.errors import BenchmarkError
 from benchmarks.serving.figures import growth
 from benchmarks.serving.images import large, mixed
-from benchmarks.serving.memory import peak_mib, reset_peak, resident_mib
+from benchmarks.serving.process import peak_mib, reset_peak, resident_mib
 from benchmarks.serving.rounds import reason
 from benchmarks.serving.table import Table, number
 from benchmarks.serving.workshop import Workshop

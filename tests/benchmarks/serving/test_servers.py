@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.serving.errors import RefusedError
-from benchmarks.serving.memory import family, peak_mib, reset_peak, resident_mib
+from benchmarks.serving.process import family, peak_mib, reset_peak, resident_mib
 from benchmarks.serving.servers import Command, serving
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

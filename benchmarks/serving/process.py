@@ -1,5 +1,6 @@
-"""Resident memory of a process and all it has started, from /proc."""
+"""Resident memory and processor time of a process and all it has started, from /proc."""
 
+import os
 from pathlib import Path
 
 PROC = Path("/proc")
@@ -30,6 +31,18 @@ def resident_mib(pid: int) -> float:
 def peak_mib(pid: int) -> float:
     """The most each member has held since `reset_peak`, added up."""
     return _sum_mib(pid, "VmHWM")
+
+
+def cpu_s(pid: int) -> float:
+    """Seconds that the family has computed so far."""
+    ticks = 0
+    for member in family(pid):
+        try:
+            fields = (PROC / str(member) / "stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        ticks += int(fields[11]) + int(fields[12])  # proc(5): utime, stime
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def reset_peak(pid: int) -> None:
