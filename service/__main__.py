@@ -5,6 +5,7 @@ import shlex
 import signal
 import sys
 from pathlib import Path
+from types import FrameType
 
 import uvicorn
 from pydantic import ValidationError
@@ -22,7 +23,11 @@ EXAMPLE = Path(__file__).resolve().parents[1] / "docs" / "cat.jpg"
 
 
 class Server(uvicorn.Server):
-    """Says where it listens and what to try, once it does."""
+    """Says where it listens and what to try, once it does; gives up loads when it is to stop."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self.config.app.state.service.registry.stop()  # type: ignore[union-attr]
+        super().handle_exit(sig, frame)
 
     async def startup(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
         await super().startup(sockets)  # type: ignore[arg-type]

@@ -5,9 +5,11 @@ ServiceError                  carries its HTTP status and title
 ├── BadRequestError           400  a body that is not what its Content-Type says
 ├── UnknownModelError         404  no such checkpoint, or it is not loaded
 ├── NotAcceptableError        406  none of the media types the client accepts
+├── ConflictError             409  the model is the active one, or no more may be loaded
 ├── TooLargeError             413  more bytes, pixels or files than the limits
 ├── UnsupportedMediaTypeError 415  a body that cannot hold an image
 ├── InvalidRequestError       422  a field is missing, empty or repeated
+├── UnservableModelError      422  a checkpoint that cannot be loaded
 ├── EngineFailedError         500  the network failed on this image
 └── OverloadedError           503  the queue is full, or the service is stopping
 StartupError                  the configuration cannot serve; ends the process
@@ -50,6 +52,11 @@ class NotAcceptableError(ServiceError):
     title = "Not acceptable"
 
 
+class ConflictError(ServiceError):
+    status = 409
+    title = "Conflict"
+
+
 class TooLargeError(ServiceError):
     status = 413
     title = "Too large"
@@ -63,6 +70,11 @@ class UnsupportedMediaTypeError(ServiceError):
 class InvalidRequestError(ServiceError):
     status = 422
     title = "Invalid request"
+
+
+class UnservableModelError(ServiceError):
+    status = 422
+    title = "Model cannot be served"
 
 
 class EngineFailedError(ServiceError):

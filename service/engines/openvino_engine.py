@@ -53,6 +53,7 @@ class OpenVINOEngine:
 
     def close(self) -> None:
         self._passes.clear()
+        self._graph = None
 
     def _requests(self, count: int, *, alone: bool) -> "_Requests":
         # several images are work for several cores either way

@@ -26,7 +26,7 @@ async def readyz(state: AppState, response: Response) -> Health:
     if not state.ready:
         response.status_code = 503
         return Health(status="not ready", reason="warming up or stopping")
-    return Health(status="ready", model=state.catalog.active.name)
+    return Health(status="ready", model=state.registry.active.name)
 
 
 @router.get(

@@ -11,6 +11,8 @@ from service.settings import Settings
 VALUES = {
     "checkpoints": "some/folder",
     "model": "best",
+    "max_loaded_models": "5",
+    "watch": "0.5",
     "host": "0.0.0.0",
     "port": "9001",
     "device": "cuda:1",
@@ -81,6 +83,8 @@ def test_the_defaults_listen_locally_and_bound_everything() -> None:
         ("max_queue", 0),
         ("batch_pixels", 0),
         ("threads", 0),
+        ("max_loaded_models", 0),
+        ("watch", -1),
         ("log_level", "loud"),
     ],
 )
