@@ -211,6 +211,7 @@ class TestDocumentation:
             "GET /models/{name}",
             "GET /healthz",
             "GET /readyz",
+            "GET /metrics",
         }
 
     def test_every_reference_in_the_description_resolves(self, client: Client) -> None:

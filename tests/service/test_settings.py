@@ -28,6 +28,7 @@ VALUES = {
     "batch_pixels": "16",
     "threads": "17",
     "log_level": "debug",
+    "log_format": "json",
 }
 
 
@@ -82,6 +83,7 @@ def test_the_defaults_listen_locally_and_bound_everything() -> None:
         ("batch_pixels", 0),
         ("threads", 0),
         ("log_level", "loud"),
+        ("log_format", "xml"),
     ],
 )
 def test_a_value_out_of_range_is_refused_by_name(name: str, value: object) -> None:
