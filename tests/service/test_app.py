@@ -214,6 +214,7 @@ class TestDocumentation:
             "POST /models/{name}/unload",
             "GET /healthz",
             "GET /readyz",
+            "GET /metrics",
         }
 
     def test_every_reference_in_the_description_resolves(self, client: Client) -> None:

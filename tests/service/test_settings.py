@@ -30,6 +30,7 @@ VALUES = {
     "batch_pixels": "16",
     "threads": "17",
     "log_level": "debug",
+    "log_format": "json",
 }
 
 
@@ -86,6 +87,7 @@ def test_the_defaults_listen_locally_and_bound_everything() -> None:
         ("max_loaded_models", 0),
         ("watch", -1),
         ("log_level", "loud"),
+        ("log_format", "xml"),
     ],
 )
 def test_a_value_out_of_range_is_refused_by_name(name: str, value: object) -> None:
