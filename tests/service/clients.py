@@ -11,6 +11,7 @@ import httpx
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 from fastapi import FastAPI
 
+from service.app import create_app
 from service.settings import Settings
 from tests.service.colours import encoded, plain
 
@@ -66,6 +67,13 @@ async def async_client_for(
         app.router.lifespan_context(app),
         httpx.AsyncClient(transport=transport, base_url="http://test", timeout=60) as client,
     ):
+        yield client
+
+
+@asynccontextmanager
+async def serving(folder: Path, **changes: Any) -> AsyncIterator[httpx.AsyncClient]:
+    """A started app over a folder, with these settings."""
+    async with async_client_for(create_app(settings_for(folder, **changes))) as client:
         yield client
 
 
