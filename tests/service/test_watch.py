@@ -84,6 +84,28 @@ def test_half_a_copy_is_not_served_and_the_whole_is(folder: Path, tmp_path: Path
     finished(watch())
 
 
+def test_a_file_that_is_put_back_is_in_order_again(folder: Path) -> None:
+    path = folder / "colours.pth"
+
+    async def watch() -> None:
+        async with serving(folder, watch=EVERY_S) as client:
+            content = path.read_bytes()
+            path.write_bytes(content[:1000])
+
+            async def told() -> bool:
+                return "sha256" in (await reason(client) or "")
+
+            async def in_order() -> bool:
+                return await reason(client) is None
+
+            await until(told)
+            path.write_bytes(content)
+            await until(in_order)
+            assert await seen(client) == ["red"]
+
+    finished(watch())
+
+
 def test_what_fails_is_told_once_and_tried_again_with_the_next_file(
     folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -114,7 +136,7 @@ def test_what_fails_is_told_once_and_tried_again_with_the_next_file(
             await until(changed)
 
     finished(watch())
-    told = [record for record in caplog.records if "goes on as it was" in record.message]
+    told = [record for record in caplog.records if "all goes on as it was" in record.message]
     assert len(told) == 1
 
 
