@@ -22,6 +22,7 @@ GOOD = encoded(plain(1, 12, 10))
 LARGE = GOOD + bytes(
     100_001 - len(GOOD)
 )  # one byte over the limit of `client`; decoders stop at IEND
+SMALL_PASSES = 4 * 32 * 32  # of four images that are as large as the colour network takes
 # what an answer must not tell about the machine it comes from
 LEAKS = ("Traceback", "site-packages", str(ROOT), str(Path.home()), tempfile.gettempdir())
 
@@ -72,8 +73,9 @@ async def async_client_for(
 
 @asynccontextmanager
 async def serving(folder: Path, **changes: Any) -> AsyncIterator[httpx.AsyncClient]:
-    """A started app over a folder, with these settings."""
-    async with async_client_for(create_app(settings_for(folder, **changes))) as client:
+    """A started app over a folder, with these settings; small passes, which are soon warm."""
+    settings = settings_for(folder, **{"batch_pixels": SMALL_PASSES, **changes})
+    async with async_client_for(create_app(settings)) as client:
         yield client
 
 

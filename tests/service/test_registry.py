@@ -148,7 +148,7 @@ class TestRequestsAndChanges:
                         answers.append(await client.post("/segment", content=GOOD))
 
                 asking = [asyncio.create_task(ask()) for _ in range(4)]
-                for turn in range(8):
+                for turn in range(6):
                     name = ("other", "colours")[turn % 2]
                     swapped = await client.post(f"/models/{name}/activate")
                     assert swapped.status_code == 200
