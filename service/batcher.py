@@ -108,13 +108,14 @@ class Batcher:
         self._queued = self._running = self._unclaimed = 0
         self._wake = threading.Condition()
         self._closing = False
-        self._threads = [
-            threading.Thread(target=self._work, name=f"device-{lane}", daemon=True)
-            for lane in range(engine.lanes)
-        ]
+        self._threads: list[threading.Thread] = []
 
     def start(self, *, capacity: int) -> None:
         self.capacity = capacity
+        self._threads = [
+            threading.Thread(target=self._work, name=f"device-{lane}", daemon=True)
+            for lane in range(self.engine.lanes)
+        ]
         for thread in self._threads:
             thread.start()
 
@@ -131,8 +132,7 @@ class Batcher:
             self._closing = True
             self._wake.notify_all()
         for thread in self._threads:
-            if thread.is_alive():
-                thread.join()
+            thread.join()
 
     def _admit(self, flow: Flow) -> None:
         with self._wake:

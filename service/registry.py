@@ -168,6 +168,7 @@ class Registry:
         """In the place of what had its name."""
         old = self._loaded.get(model.name)
         self._loaded[model.name] = model
+        logger.info("loaded: %s", model.name)
         if old is not None:
             if old is self.active:
                 self.active = model
@@ -192,6 +193,7 @@ class Registry:
             model = await self._in_thread(lambda: self._loader.load(path, name, instead_of=old))
         except ServiceError as error:
             self.note_failure(name, error.detail)
+            logger.warning("all goes on as it was: %s", error.detail)
             raise
         self._failures.pop(name, None)
         return model

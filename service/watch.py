@@ -31,17 +31,17 @@ class Watch:
         self._seen = listed
         if listed.reason is not None:
             self._registry.note_failure(active.name, listed.reason)
-            logger.warning("the new file of %s is not used: %s", active.name, listed.reason)
-        elif listed.manifest != active.manifest:
-            await self._replace(active.name)
+            logger.warning("the new file of %s is not served: %s", active.name, listed.reason)
+        elif listed.manifest != active.manifest or active.name in self._registry.failures:
+            await self._reload(active.name)
 
-    async def _replace(self, name: str) -> None:
+    async def _reload(self, name: str) -> None:
         try:
             await self._registry.reload(name)
         except ServiceError as error:
-            logger.warning("%s goes on as it was: %s", name, error.detail)
-        else:
-            logger.info("%s was loaded anew", name)
+            if name not in self._registry.failures:  # it was not even tried
+                self._seen = None
+                logger.warning("the new file of %s is not served yet: %s", name, error.detail)
 
 
 @asynccontextmanager

@@ -105,9 +105,13 @@ def convert(network: SegmentationNetwork) -> Any:
         # torch.export takes three times as long to trace and to convert
         warnings.simplefilter("ignore")
         traced = torch.jit.trace(network, example, check_trace=False)  # type: ignore[no-untyped-call]
-        return openvino.convert_model(
+        model = openvino.convert_model(
             traced, example_input=example, input=[-1, network.in_channels, -1, -1]
         )
+    del traced
+    # PyTorch keeps the code of what was ever traced, megabytes each time; nothing here runs it
+    torch._C._jit_clear_class_registry()
+    return model
 
 
 def read(path: Path) -> Any:

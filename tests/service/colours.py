@@ -30,6 +30,7 @@ CLASSES = ClassSet(
         SegmentationClass(3, "blue", (70, 80, 240)),
     )
 )
+THREE_MODELS = {"colours": "red", "other": "green", "third": "blue"}  # what each says of red
 PAINT = np.array([(8, 8, 8), (240, 10, 10), (10, 230, 10), (10, 10, 250)], dtype=np.uint8)
 
 

@@ -2,28 +2,19 @@
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from service.app import create_app
 from service.engines.torch_engine import TorchEngine
 from tests.service.answers import classes_of
-from tests.service.clients import GOOD, async_client_for, finished, settings_for
+from tests.service.clients import GOOD, finished, serving
 from tests.service.colours import save_colours
 
 EVERY_S = 0.02
-
-
-@asynccontextmanager
-async def watching(folder: Path, **changes: Any) -> AsyncIterator[httpx.AsyncClient]:
-    settings = settings_for(folder, **{"watch": EVERY_S, **changes})
-    async with async_client_for(create_app(settings)) as client:
-        yield client
 
 
 async def seen(client: httpx.AsyncClient) -> list[str]:
@@ -44,7 +35,7 @@ async def until(condition: Callable[[], Any]) -> None:
 
 def test_a_new_file_is_served(folder: Path) -> None:
     async def watch() -> None:
-        async with watching(folder) as client:
+        async with serving(folder, watch=EVERY_S) as client:
             before = await client.post("/segment", content=GOOD)
             assert classes_of(before) == ["red"]
             save_colours(folder / "colours.pth", shift=1)
@@ -61,7 +52,7 @@ def test_a_new_file_is_served(folder: Path) -> None:
 
 def test_without_the_option_it_is_not(folder: Path) -> None:
     async def watch() -> None:
-        async with watching(folder, watch=0) as client:
+        async with serving(folder) as client:
             save_colours(folder / "colours.pth", shift=1)
             await asyncio.sleep(10 * EVERY_S)
             assert await seen(client) == ["red"]
@@ -74,7 +65,7 @@ def test_half_a_copy_is_not_served_and_the_whole_is(folder: Path, tmp_path: Path
     save_colours(tmp_path / "new" / "colours.pth", shift=2)
 
     async def watch() -> None:
-        async with watching(folder) as client:
+        async with serving(folder, watch=EVERY_S) as client:
             shutil.copy(tmp_path / "new" / "colours.pth", folder)
 
             async def told() -> bool:
@@ -93,6 +84,28 @@ def test_half_a_copy_is_not_served_and_the_whole_is(folder: Path, tmp_path: Path
     finished(watch())
 
 
+def test_a_file_that_is_put_back_is_in_order_again(folder: Path) -> None:
+    path = folder / "colours.pth"
+
+    async def watch() -> None:
+        async with serving(folder, watch=EVERY_S) as client:
+            content = path.read_bytes()
+            path.write_bytes(content[:1000])
+
+            async def told() -> bool:
+                return "sha256" in (await reason(client) or "")
+
+            async def in_order() -> bool:
+                return await reason(client) is None
+
+            await until(told)
+            path.write_bytes(content)
+            await until(in_order)
+            assert await seen(client) == ["red"]
+
+    finished(watch())
+
+
 def test_what_fails_is_told_once_and_tried_again_with_the_next_file(
     folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -103,7 +116,7 @@ def test_what_fails_is_told_once_and_tried_again_with_the_next_file(
         raise MemoryError
 
     async def watch() -> None:
-        async with watching(folder) as client:
+        async with serving(folder, watch=EVERY_S) as client:
             with monkeypatch.context() as patch:
                 patch.setattr(TorchEngine, "warm_up", fail)
                 save_colours(folder / "colours.pth", shift=1)
@@ -123,13 +136,13 @@ def test_what_fails_is_told_once_and_tried_again_with_the_next_file(
             await until(changed)
 
     finished(watch())
-    told = [record for record in caplog.records if "goes on as it was" in record.message]
+    told = [record for record in caplog.records if "all goes on as it was" in record.message]
     assert len(told) == 1
 
 
 def test_a_file_that_is_gone_changes_nothing(folder: Path) -> None:
     async def watch() -> None:
-        async with watching(folder) as client:
+        async with serving(folder, watch=EVERY_S) as client:
             (folder / "colours.pth").unlink()
             await asyncio.sleep(5 * EVERY_S)
             assert await seen(client) == ["red"]
@@ -139,7 +152,7 @@ def test_a_file_that_is_gone_changes_nothing(folder: Path) -> None:
 
 def test_the_folder_failing_ends_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def watch() -> None:
-        async with watching(folder) as client:
+        async with serving(folder, watch=EVERY_S) as client:
             with monkeypatch.context() as patch:
 
                 def broken(*_: Any) -> None:

@@ -67,7 +67,7 @@ def _over_swaps(shop: Workshop, contender: Contender) -> Table:
         ("swaps", "MiB", "s each", "requests", "failed"),
         notes=["Each loads a model, makes it the active one and unloads the other."],
     )
-    models = (shop.twin.stem, shop.carried.stem)
+    models: tuple[str, ...] = (shop.twin.stem, shop.carried.stem)
     seen: list[float] = []
     try:
         with shop.running(contender, shop.carried) as server:

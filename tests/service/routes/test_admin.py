@@ -16,6 +16,7 @@ from tests.networks import manifest_for, small_network
 from tests.service.answers import classes_of
 from tests.service.clients import (
     GOOD,
+    SMALL_PASSES,
     Client,
     assert_problem,
     assert_still_serves,
@@ -35,7 +36,7 @@ def pair(folder: Path) -> Path:
 
 @pytest.fixture
 def serving(pair: Path) -> Iterator[Client]:
-    with client_for(create_app(settings_for(pair))) as client:
+    with client_for(create_app(settings_for(pair, batch_pixels=SMALL_PASSES))) as client:
         yield client
 
 
@@ -128,7 +129,9 @@ class TestActivate:
         assert_still_serves(serving)
 
     def test_what_answered_before_goes_where_there_is_room_for_one(self, pair: Path) -> None:
-        with client_for(create_app(settings_for(pair, max_loaded_models=1))) as client:
+        with client_for(
+            create_app(settings_for(pair, batch_pixels=SMALL_PASSES, max_loaded_models=1))
+        ) as client:
             assert client.post("/models/other/activate").status_code == 200
             assert statuses(client) == {"colours": "available", "other": "active"}
             assert_problem(client.post("/segment?model=colours", content=GOOD), 404)
@@ -267,7 +270,9 @@ class TestFailures:
     ) -> None:
         """The next one is taken, as at the start; the list says so."""
         monkeypatch.setattr("service.engines.choose.agreement", lambda labels, reference: 0.5)
-        with client_for(create_app(settings_for(pair, precision="bfloat16"))) as client:
+        with client_for(
+            create_app(settings_for(pair, batch_pixels=SMALL_PASSES, precision="bfloat16"))
+        ) as client:
             engine = client.post("/models/other/load").json()["engine"]
         assert engine["name"] == "torch float32"
         assert "torch bfloat16: agrees with float32 on 50.00%" in engine["refused"][0]
