@@ -25,7 +25,7 @@ def set_up_logging(level: str, log_format: LogFormat, stream: TextIO = sys.stder
     """Everything that is logged, and Python's warnings, goes to the stream."""
     handler = logging.StreamHandler(stream)
     handler.setFormatter(formatter_for(log_format, is_terminal=stream.isatty()))
-    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    logging.basicConfig(level=level.upper(), handlers=[handler])
     logging.captureWarnings(True)
 
 
