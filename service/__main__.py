@@ -5,6 +5,7 @@ import shlex
 import signal
 import sys
 from pathlib import Path
+from types import FrameType
 
 import uvicorn
 from pydantic import ValidationError
@@ -13,6 +14,8 @@ from pydantic_settings import CliApp
 from service.app import create_app
 from service.errors import StartupError
 from service.settings import Settings
+from service.telemetry.logs import set_up_logging
+from service.telemetry.tracing import find_tracing
 
 logger = logging.getLogger("service")
 
@@ -20,7 +23,11 @@ EXAMPLE = Path(__file__).resolve().parents[1] / "docs" / "cat.jpg"
 
 
 class Server(uvicorn.Server):
-    """Says where it listens and what to try, once it does."""
+    """Says where it listens and what to try, once it does; gives up loads when it is to stop."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self.config.app.state.service.registry.stop()  # type: ignore[union-attr]
+        super().handle_exit(sig, frame)
 
     async def startup(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
         await super().startup(sockets)  # type: ignore[arg-type]
@@ -48,11 +55,9 @@ def main() -> int:
             message = f"error: --{option}: {entry['msg']} (got {entry['input']!r})\n"
             sys.stderr.write(message)
         return 2
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(message)s", datefmt="%H:%M:%S"
-    )
+    set_up_logging(settings.log_level, settings.log_format)
     try:
-        app = create_app(settings)
+        app = create_app(settings, spans=find_tracing())
     except StartupError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2

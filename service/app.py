@@ -4,49 +4,54 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
-from fastapi.concurrency import run_in_threadpool
 from fastapi.staticfiles import StaticFiles
 from fastapi_offline import FastAPIOffline
 
 from models.errors import ModelError
-from service.batcher import Batcher
 from service.catalog import Catalog, load_active
+from service.codec import Codec
 from service.dependencies import State
-from service.engines.capacity import find_capacity, pass_size, pass_sizes
-from service.engines.choose import Wishes, choose_engine
-from service.engines.engine import Engine
 from service.errors import StartupError
+from service.loader import Loader
 from service.middleware import BodyLimit, PageHeaders, RequestContext
 from service.problems import add_problem_handlers
-from service.routes import models, operations, segment
+from service.registry import Registry
+from service.routes import admin, models, operations, segment
 from service.routes.operations import WEB
-from service.segmenter import Segmenter
 from service.settings import Settings
+from service.telemetry.access import Access
+from service.telemetry.moment import Moment
+from service.telemetry.telemetry import Telemetry
 from service.upload import FORM_OVERHEAD
+from service.watch import watching
+
+if TYPE_CHECKING:
+    from service.telemetry.spans import Spans
 
 logger = logging.getLogger(__name__)
 
-MAX_PASS_PIXELS = 1 << 22  # 64 inputs of 256x256: beyond that no device gets faster
 
-
-def create_app(settings: Settings) -> FastAPI:
+def create_app(settings: Settings, *, spans: "Spans | None" = None) -> FastAPI:
     """Loads the checkpoint now, so a wrong one raises StartupError before anything listens; the
     lifespan warms up, serves, and answers what was accepted before it ends."""
-    engine, state = _assemble(settings)
+    state = _assemble(settings, Telemetry(spans))
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        capacity = await run_in_threadpool(_warm_up, engine, state)
-        state.segmenter.batcher.start(capacity=capacity)
+        await state.registry.warm_up()
         state.ready = True
-        logger.info("ready: %s", state.catalog.active.name)
-        yield
+        logger.info("ready: %s", state.registry.active.name)
+        async with watching(state.catalog, state.registry, every_s=settings.watch):
+            yield
         state.ready = False
-        await state.segmenter.close()
-        engine.close()
+        await state.registry.close()
+        state.codec.close()
+        await state.telemetry.close()
 
+    tracing: Any = {} if spans is None else {"telemetry": spans.app_options()}
     app = FastAPIOffline(
         title="Maskwright",
         version=_version(),
@@ -54,59 +59,44 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=lifespan,
         redoc_url=None,
         static_url="/docs/static",
+        **tracing,
     )
     app.state.service = state
     add_problem_handlers(app)
-    for routes in (segment, models, operations):
+    for routes in (segment, models, admin, operations):
         app.include_router(routes.router)
     app.mount("/web", StaticFiles(directory=WEB), name="web")
     app.add_middleware(BodyLimit, limit_of=_body_limits(settings))
     app.add_middleware(PageHeaders)
+    # every other middleware before this line: what it answers is seen as well
+    app.add_middleware(Access, telemetry=state.telemetry)
     app.add_middleware(RequestContext)
     return app
 
 
-def _assemble(settings: Settings) -> tuple[Engine, State]:
-    """From the folder of checkpoints to the engine, and what feeds it."""
+def _assemble(settings: Settings, telemetry: Telemetry) -> State:
+    """From the folder of checkpoints to the first model, and what will load others."""
     checkpoint = load_active(settings.checkpoints, settings.model)
-    wishes = Wishes(
-        device=settings.device,
-        engine=settings.engine,
-        precision=settings.precision,
-        compiled=settings.compile,
-        exports=settings.checkpoints,
-        cache=settings.cache,
-        calibration_images=settings.calibration_images,
-        golden_images=settings.golden_images,
+    codec = Codec(
+        threads=settings.threads, max_pixels=settings.max_pixels, max_waiting=settings.max_queue
     )
+    loader = Loader(settings, codec, telemetry)
     try:
-        choice = choose_engine(checkpoint, wishes)
+        model = loader.assemble(checkpoint)
     except ModelError as error:
         raise StartupError(f"--device {settings.device}: {error}") from error
-    batcher = Batcher(choice.engine, max_waiting=settings.max_queue)
-    segmenter = Segmenter(
-        checkpoint.manifest,
-        batcher,
-        threads=settings.threads,
-        max_pixels=settings.max_pixels,
-        max_waiting=settings.max_queue,
+    catalog = Catalog(settings.checkpoints)
+    registry = Registry(catalog, loader, model, limit=settings.max_loaded_models)
+    state = State(settings, catalog, codec, registry, telemetry)
+    telemetry.metrics.follow(
+        Moment(
+            ready=lambda: state.ready,
+            in_flight=lambda: telemetry.metrics.in_flight,
+            budget=codec.budget,
+            models=registry.models,
+        )
     )
-    catalog = Catalog(settings.checkpoints, checkpoint.manifest, choice)
-    return choice.engine, State(settings, catalog, segmenter)
-
-
-def _warm_up(engine: Engine, state: State) -> int:
-    """The first passes choose kernels and allocate; no request should pay for that."""
-    spec = state.catalog.active.input
-    fixed = state.settings.batch_pixels
-    if fixed is None:
-        capacity = find_capacity(engine, spec, max_pixels=MAX_PASS_PIXELS)
-    else:
-        capacity = pass_size(max(1, fixed // (spec.height * spec.width)))
-        for count in pass_sizes(capacity):
-            engine.warm_up(count)
-    logger.info("%d of %dx%d in a pass", capacity, spec.width, spec.height)
-    return capacity
+    return state
 
 
 def _body_limits(settings: Settings) -> Callable[[str], int]:

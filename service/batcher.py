@@ -9,6 +9,7 @@ import logging
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -22,18 +23,32 @@ from service.errors import EngineFailedError, OverloadedError, ServiceError
 
 logger = logging.getLogger(__name__)
 
+OnPass = Callable[[int, float, bool], None]
+
 UNCLAIMED_PASSES = 4  # of each lane: in the device, and read while the next are
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A unit's softmax `probabilities`, float32 (K, h, w), with how long it queued and computed
-    and how many units shared the pass."""
+    """A unit's softmax `probabilities`, float32 (K, h, w), with how long it queued, when its pass
+    `began` (`time.perf_counter`), how long that took and how many units shared it."""
 
     probabilities: Tensor
     queue_s: float
+    began: float
     device_s: float
     batch_size: int
+
+
+@dataclass(frozen=True)
+class Load:
+    """What a batcher holds at a moment: `images` that have a place, `waiting` of them for their
+    first unit to be run; `units` in the queue; `passes` in the device."""
+
+    images: int
+    waiting: int
+    units: int
+    passes: int
 
 
 @dataclass(eq=False)
@@ -78,26 +93,29 @@ class Batcher:
     """One thread for each of the engine's lanes. `close` answers what was accepted.
 
     `capacity` is how many units a pass holds; one that does not fit the memory lowers it. At most
-    `max_waiting` requests wait for their first unit to be run.
+    `max_waiting` requests wait for their first unit to be run. `on_pass` is told of every pass:
+    its units, its seconds, and whether it failed.
     """
 
-    def __init__(self, engine: Engine, *, max_waiting: int) -> None:
+    def __init__(self, engine: Engine, *, max_waiting: int, on_pass: OnPass | None = None) -> None:
         self.engine = engine
         self.capacity = 1
-        self._max_waiting = max_waiting
+        self.max_waiting = max_waiting
+        self._on_pass = on_pass
         self._flows: set[Flow] = set()
         self._waiting: set[Flow] = set()
         self._turns: deque[Flow] = deque()  # those with a unit in the queue
         self._queued = self._running = self._unclaimed = 0
         self._wake = threading.Condition()
         self._closing = False
-        self._threads = [
-            threading.Thread(target=self._work, name=f"device-{lane}", daemon=True)
-            for lane in range(engine.lanes)
-        ]
+        self._threads: list[threading.Thread] = []
 
     def start(self, *, capacity: int) -> None:
         self.capacity = capacity
+        self._threads = [
+            threading.Thread(target=self._work, name=f"device-{lane}", daemon=True)
+            for lane in range(self.engine.lanes)
+        ]
         for thread in self._threads:
             thread.start()
 
@@ -105,20 +123,25 @@ class Batcher:
         """To be entered: OverloadedError when too many wait or the service is stopping."""
         return Flow(self)
 
+    def load(self) -> Load:
+        with self._wake:
+            return Load(len(self._flows), len(self._waiting), self._queued, self._running)
+
     def close(self) -> None:
         with self._wake:
             self._closing = True
             self._wake.notify_all()
         for thread in self._threads:
-            if thread.is_alive():
-                thread.join()
+            thread.join()
 
     def _admit(self, flow: Flow) -> None:
         with self._wake:
             if self._closing:
-                raise OverloadedError("the service is stopping")
-            if len(self._waiting) >= self._max_waiting:
-                raise OverloadedError(f"{len(self._waiting)} images are waiting already")
+                raise OverloadedError("the service is stopping", reason="draining")
+            if len(self._waiting) >= self.max_waiting:
+                raise OverloadedError(
+                    f"{len(self._waiting)} images are waiting already", reason="queue_full"
+                )
             self._flows.add(flow)
             self._waiting.add(flow)
 
@@ -222,20 +245,29 @@ class Batcher:
         try:
             answers = self.engine.run(torch.stack([job.pixels for job in jobs]), alone=alone)
         except Exception as error:
+            self._note_pass(len(jobs), began, failed=True)
             if len(jobs) == 1:
                 logger.error("the network failed on an image", exc_info=error)
             return error.with_traceback(None)
-        took = time.perf_counter() - began
+        took = self._note_pass(len(jobs), began, failed=False)
         for job, probabilities in zip(jobs, answers, strict=True):
-            job.future.set_result(Answer(probabilities, began - job.queued, took, len(jobs)))
+            job.future.set_result(Answer(probabilities, began - job.queued, began, took, len(jobs)))
         return None
+
+    def _note_pass(self, units: int, began: float, *, failed: bool) -> float:
+        took = time.perf_counter() - began
+        if self._on_pass is not None:
+            self._on_pass(units, took, failed)
+        return took
 
 
 def _failure(error: Exception) -> ServiceError:
     """What the client is told."""
     failure: ServiceError
     if is_out_of_memory(error):
-        failure = OverloadedError("the device has no memory for this image at the moment")
+        failure = OverloadedError(
+            "the device has no memory for this image at the moment", reason="out_of_memory"
+        )
     else:
         failure = EngineFailedError("the network failed on this image; the log has the details")
     failure.__cause__ = error

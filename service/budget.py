@@ -15,11 +15,17 @@ class PixelBudget:
     """
 
     def __init__(self, limit: int, *, max_waiting: int) -> None:
+        self.limit = limit
+        self.waiting = 0
         self._free = limit
         self._max_waiting = max_waiting
-        self._waiting = 0
         self._turn = asyncio.Lock()
         self._returned = asyncio.Event()
+
+    @property
+    def held(self) -> int:
+        """Pixels in memory now."""
+        return self.limit - self._free
 
     @asynccontextmanager
     async def hold(self, count: int) -> AsyncIterator[None]:
@@ -33,9 +39,9 @@ class PixelBudget:
             self._returned.set()
 
     async def _take(self, count: int) -> None:
-        if self._waiting >= self._max_waiting:
-            raise OverloadedError(f"{self._waiting} images are waiting already")
-        self._waiting += 1
+        if self.waiting >= self._max_waiting:
+            raise OverloadedError(f"{self.waiting} images are waiting already", reason="queue_full")
+        self.waiting += 1
         try:
             async with self._turn:
                 while self._free < count:
@@ -43,4 +49,4 @@ class PixelBudget:
                     await self._returned.wait()
                 self._free -= count
         finally:
-            self._waiting -= 1
+            self.waiting -= 1

@@ -1,18 +1,16 @@
-"""The checkpoints in the folder, and the one that is served."""
+"""The folder of checkpoints: what lies in it, and which of them is served first."""
 
-import logging
 import threading
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from models import Checkpoint, ListedCheckpoint, inspect_checkpoint, load_checkpoint
 from models.checkpoint import find_checkpoints
-from models.errors import ModelError
+from models.errors import CheckpointError, ModelError
 from models.manifest import Manifest
-from service.engines.choose import Choice
+from service.entries import listed_entry
 from service.errors import StartupError, UnknownModelError
-from service.schemas import EngineEntry, ModelEntry
-
-logger = logging.getLogger(__name__)
+from service.schemas import ModelEntry
 
 Stamp = tuple[int, int, int, int]  # size and modification time of the .pth and its manifest
 
@@ -20,37 +18,50 @@ Stamp = tuple[int, int, int, int]  # size and modification time of the .pth and 
 class Catalog:
     """Lists a folder; a file is read and hashed again only when it has changed."""
 
-    def __init__(self, folder: Path, active: Manifest, choice: Choice) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.active = active
-        self._choice = choice
         self._seen: dict[Path, tuple[Stamp, ListedCheckpoint]] = {}
         self._lock = threading.Lock()
 
-    def entries(self) -> list[ModelEntry]:
-        """Every checkpoint by name; the served one stays listed when its file is gone."""
-        entries = [self._entry(listed) for listed in self._listed()]
-        if all(entry.name != self.active.name for entry in entries):
-            entries.append(self._active_entry(0))
-        return sorted(entries, key=lambda entry: entry.name)
+    def entries(
+        self, loaded: Sequence[ModelEntry] = (), failures: Mapping[str, str] | None = None
+    ) -> list[ModelEntry]:
+        """Every checkpoint by name; a loaded one is described as it was loaded, and stays listed
+        when its file is gone. `failures` says of others why they could not be loaded."""
+        failures = failures or {}
+        found = {
+            listed.name: listed_entry(listed, failure=failures.get(listed.name))
+            for listed in self._all_listed()
+        }
+        found |= {entry.name: entry for entry in loaded}
+        return [found[name] for name in sorted(found)]
 
     def manifest(self, name: str) -> Manifest:
         """Raises UnknownModelError for a name that is not listed, or listed as invalid."""
-        if name == self.active.name:
-            return self.active
-        for listed in self._listed():
-            if listed.name == name:
-                if listed.manifest is None:
-                    raise UnknownModelError(f"checkpoint {name!r} is invalid: {listed.reason}")
-                return listed.manifest
-        raise UnknownModelError(f"there is no checkpoint {name!r}; GET /models lists them")
+        listed = self.listed(name)
+        if listed is None:
+            raise _unknown(name)
+        if listed.manifest is None:
+            raise UnknownModelError(f"checkpoint {name!r} is invalid: {listed.reason}")
+        return listed.manifest
 
-    def require_active(self, name: str | None) -> None:
-        """A request may name the model it expects; only the active one answers."""
-        if name is not None and name != self.active.name:
-            raise UnknownModelError(f"model {name!r} is not loaded; {self.active.name!r} is")
+    def listed(self, name: str) -> ListedCheckpoint | None:
+        """What lies there under this name now."""
+        with self._lock:
+            path = find_checkpoints(self.folder).get(name)
+            if path is None:
+                return None
+            self._seen[path] = self._inspected(path, name)
+            return self._seen[path][1]
 
-    def _listed(self) -> list[ListedCheckpoint]:
+    def path(self, name: str) -> Path:
+        """The `.pth` of a name; UnknownModelError where the folder has none."""
+        path = find_checkpoints(self.folder).get(name)
+        if path is None:
+            raise _unknown(name)
+        return path
+
+    def _all_listed(self) -> list[ListedCheckpoint]:
         with self._lock:
             found = find_checkpoints(self.folder)
             self._seen = {path: self._inspected(path, name) for name, path in found.items()}
@@ -63,20 +74,18 @@ class Catalog:
             return known
         return stamp, inspect_checkpoint(path, name=name)
 
-    def _active_entry(self, size: int) -> ModelEntry:
-        weights = self.active.weights
-        entry = _entry(self.active, "active", None, weights.bytes if weights else size)
-        return entry.model_copy(update={"engine": _engine_entry(self._choice)})
 
-    def _entry(self, listed: ListedCheckpoint) -> ModelEntry:
-        if listed.name == self.active.name:
-            return self._active_entry(listed.bytes)
-        status = "available" if listed.reason is None else "invalid"
-        return _entry(listed.manifest, status, listed.reason, listed.bytes, name=listed.name)
+def read_checkpoint(path: Path, *, name: str) -> Checkpoint:
+    """A checkpoint for photographs; ModelError says what is wrong with it."""
+    checkpoint = load_checkpoint(path, name=name)
+    channels = checkpoint.manifest.arguments.in_channels
+    if channels != 3:
+        raise CheckpointError(f"takes {channels} channels, uploads have 3 (RGB)")
+    return checkpoint
 
 
 def load_active(folder: Path, name: str | None) -> Checkpoint:
-    """The checkpoint to serve; StartupError says why there is none."""
+    """The checkpoint to serve first; StartupError says why there is none."""
     files = find_checkpoints(folder)
     if name is None:
         if len(files) != 1:
@@ -88,41 +97,13 @@ def load_active(folder: Path, name: str | None) -> Checkpoint:
         found = ", ".join(files) or "no checkpoint"
         raise StartupError(f"--model {name}: not in {folder}, which holds {found}")
     try:
-        checkpoint = load_checkpoint(files[stem], name=stem)
+        return read_checkpoint(files[stem], name=stem)
     except ModelError as error:
         raise StartupError(f"--model {name}: {error}") from error
-    channels = checkpoint.manifest.arguments.in_channels
-    if channels != 3:
-        raise StartupError(f"--model {name}: takes {channels} channels, uploads have 3 (RGB)")
-    return checkpoint
 
 
-def _entry(
-    manifest: Manifest | None, status: str, reason: str | None, size: int, *, name: str = ""
-) -> ModelEntry:
-    weights = manifest.weights if manifest else None
-    return ModelEntry.model_validate(
-        {
-            "name": manifest.name if manifest else name,
-            "architecture": manifest.architecture if manifest else None,
-            "num_classes": manifest.arguments.num_classes if manifest else None,
-            "status": status,
-            "metrics": manifest.metrics if manifest else None,
-            "sha256": weights.sha256 if weights else None,
-            "bytes": size,
-            "reason": reason,
-        }
-    )
-
-
-def _engine_entry(choice: Choice) -> EngineEntry:
-    return EngineEntry(
-        name=choice.engine.name,
-        device=str(choice.engine.device),
-        reason=choice.reason,
-        agreement=choice.agreement,
-        refused=choice.refused,
-    )
+def _unknown(name: str) -> UnknownModelError:
+    return UnknownModelError(f"there is no checkpoint {name!r}; GET /models lists them")
 
 
 def _stat(path: Path) -> tuple[int, int]:

@@ -6,8 +6,11 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from service.catalog import Catalog
-from service.segmenter import Segmenter
+from service.codec import Codec
+from service.errors import OverloadedError
+from service.registry import Registry
 from service.settings import Settings
+from service.telemetry.telemetry import Telemetry
 
 
 @dataclass
@@ -16,7 +19,9 @@ class State:
 
     settings: Settings
     catalog: Catalog
-    segmenter: Segmenter
+    codec: Codec
+    registry: Registry
+    telemetry: Telemetry
     ready: bool = field(default=False)
 
 
@@ -26,3 +31,8 @@ def _state(request: Request) -> State:
 
 
 AppState = Annotated[State, Depends(_state)]
+
+
+def require_ready(state: State) -> None:
+    if not state.ready:
+        raise OverloadedError("the service is not ready; see /readyz", reason="not_ready")

@@ -5,9 +5,11 @@ ServiceError                  carries its HTTP status and title
 ├── BadRequestError           400  a body that is not what its Content-Type says
 ├── UnknownModelError         404  no such checkpoint, or it is not loaded
 ├── NotAcceptableError        406  none of the media types the client accepts
+├── ConflictError             409  the model is the active one, or no more may be loaded
 ├── TooLargeError             413  more bytes, pixels or files than the limits
 ├── UnsupportedMediaTypeError 415  a body that cannot hold an image
 ├── InvalidRequestError       422  a field is missing, empty or repeated
+├── UnservableModelError      422  a checkpoint that cannot be loaded
 ├── EngineFailedError         500  the network failed on this image
 └── OverloadedError           503  the queue is full, or the service is stopping
 StartupError                  the configuration cannot serve; ends the process
@@ -17,15 +19,17 @@ from typing import ClassVar
 
 
 class ServiceError(Exception):
-    """Base of every refusal; `detail` is one sentence for the person who sent the request."""
+    """Base of every refusal; `detail` is one sentence for the person who sent the request,
+    `reason` one of few words for those who count refusals, from the title where none is given."""
 
     status: ClassVar[int] = 500
     title: ClassVar[str] = "Internal error"
     headers: ClassVar[dict[str, str]] = {}
 
-    def __init__(self, detail: str) -> None:
+    def __init__(self, detail: str, *, reason: str | None = None) -> None:
         super().__init__(detail)
         self.detail = detail
+        self.reason = reason or reason_of(self.title)
 
 
 class BadImageError(ServiceError):
@@ -48,6 +52,11 @@ class NotAcceptableError(ServiceError):
     title = "Not acceptable"
 
 
+class ConflictError(ServiceError):
+    status = 409
+    title = "Conflict"
+
+
 class TooLargeError(ServiceError):
     status = 413
     title = "Too large"
@@ -63,6 +72,11 @@ class InvalidRequestError(ServiceError):
     title = "Invalid request"
 
 
+class UnservableModelError(ServiceError):
+    status = 422
+    title = "Model cannot be served"
+
+
 class EngineFailedError(ServiceError):
     status = 500
     title = "Segmentation failed"
@@ -72,6 +86,11 @@ class OverloadedError(ServiceError):
     status = 503
     title = "Overloaded"
     headers: ClassVar[dict[str, str]] = {"Retry-After": "1"}
+
+
+def reason_of(title: str) -> str:
+    """As a label's value: too_large."""
+    return title.lower().replace(" ", "_")
 
 
 class StartupError(Exception):

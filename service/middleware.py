@@ -14,6 +14,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import TooLargeError
+from service.telemetry import logs
 
 MIB = 1024 * 1024
 DRAIN_BYTES = 64 * MIB
@@ -41,6 +42,7 @@ class RequestContext:
         scope.setdefault("state", {})
         scope["state"]["request_id"] = request_id
         scope["state"]["received"] = time.perf_counter()
+        logs.request_id.set(request_id)  # kept to the end: errors are logged further out than here
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":

@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from service.errors import ServiceError
+from service.errors import ServiceError, reason_of
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ def add_problem_handlers(app: FastAPI) -> None:
 async def _service_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, ServiceError)
     content = problem(error.status, error.title, error.detail)
-    return _respond(request, content, error.headers)
+    return _respond(request, content, error.headers, reason=error.reason)
 
 
 async def _http_error(request: Request, error: Exception) -> JSONResponse:
@@ -70,7 +70,14 @@ async def _unexpected(request: Request, error: Exception) -> JSONResponse:
     return _respond(request, problem(500, "Internal error", detail), {})
 
 
-def _respond(request: Request, content: dict[str, Any], headers: dict[str, str]) -> JSONResponse:
+def _respond(
+    request: Request,
+    content: dict[str, Any],
+    headers: dict[str, str],
+    *,
+    reason: str | None = None,
+) -> JSONResponse:
+    request.state.reason = reason or reason_of(content["title"])  # for the log and the metrics
     content["request_id"] = getattr(request.state, "request_id", None)
     headers = {**headers, "X-Content-Type-Options": "nosniff"}
     if content["request_id"]:

@@ -54,7 +54,7 @@ class BatchResponse(BaseModel):
 
 
 class EngineEntry(BaseModel):
-    """What runs the active model."""
+    """What runs a loaded model."""
 
     name: str
     device: str
@@ -73,8 +73,10 @@ class ModelEntry(BaseModel):
     metrics: Metrics | None
     sha256: str | None
     bytes: int
-    reason: str | None = Field(description="why an invalid checkpoint cannot be used")
-    engine: EngineEntry | None = Field(None, description="of the active model alone")
+    reason: str | None = Field(
+        description="why an invalid checkpoint cannot be used, or why the last load failed"
+    )
+    engine: EngineEntry | None = Field(None, description="of loaded models alone")
 
 
 class ModelList(BaseModel):

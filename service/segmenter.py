@@ -1,17 +1,12 @@
 """One upload's way through: decode, queue and device, labels, statistics and mask."""
 
-import asyncio
 import base64
-import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
 
-import torch
 from torch import Tensor
 
 from models.geometry import resize_pixels
@@ -19,15 +14,16 @@ from models.manifest import Manifest
 from models.tiling import Grid
 from models.upsample import Segmentation, segment_probabilities
 from service.batcher import Batcher, Flow
-from service.budget import PixelBudget
+from service.codec import Codec, result_of
 from service.errors import TooLargeError
 from service.render import indexed_png
 from service.schemas import ClassStatistics, Mask, SegmentResponse
+from service.stages import Stages
 from service.statistics import class_statistics
 from service.tiles import TiledImage
 from service.upload import Upload, decode, pixel_count
 
-T = TypeVar("T")
+OnImage = Callable[[Stages, list[ClassStatistics]], None]
 
 MAX_TILED_SHARE = 4  # pixels of all tiles to those of the largest image: overlap takes two
 
@@ -64,126 +60,105 @@ class _Image:
     width: int
 
 
-@dataclass(frozen=True)
-class _Computed:
-    """What the network said of an image, and the seconds its units waited and were computed."""
-
-    segmentation: Segmentation
-    queue_s: float
-    device_s: float
-    upsample_s: float
-
-
 class Segmenter:
-    """Routes only await: decoding and encoding run in threads of their own, so that what was
-    computed never waits behind what is new; the network runs in the batcher's."""
+    """One model's: decoding and encoding run in the codec's threads, the network in the batcher's;
+    routes only await.
+
+    `on_image` is told of every image's end: its stages, and the classes that were seen, none where
+    it failed.
+    """
 
     def __init__(
         self,
         manifest: Manifest,
         batcher: Batcher,
+        codec: Codec,
         *,
-        threads: int,
-        max_pixels: int,
-        max_waiting: int,
+        on_image: OnImage | None = None,
     ) -> None:
         self.manifest = manifest
+        self._on_image = on_image
         self.class_set = manifest.class_set()
         self.batcher = batcher
-        self.max_pixels = max_pixels
-        # the largest image alone, or several smaller
-        self._budget = PixelBudget(max_pixels, max_waiting=max_waiting)
-        self._running = 0
-        self._idle = asyncio.Event()
-        self._decoders = _threads(threads, "decode")
-        self._encoders = _threads(threads, "encode")
+        self._codec = codec
 
     async def segment(self, upload: Upload) -> Segmented:
-        self._running += 1
+        stages, classes = Stages(), list[ClassStatistics]()
         try:
-            return await self._segment(upload)
+            segmented = await self._segment(upload, stages)
+            classes = segmented.classes
+            return segmented
         finally:
-            self._running -= 1
-            self._idle.set()
+            if self._on_image is not None:
+                self._on_image(stages, classes)
 
-    async def _segment(self, upload: Upload) -> Segmented:
+    async def _segment(self, upload: Upload, stages: Stages) -> Segmented:
         """Pixels count against the budget for as long as they are held: until they were resized,
         or in the input mode `tile`, where tiles are cut from them, until the last was run."""
-        began = time.perf_counter()
-        count = await self._decoding(lambda: pixel_count(upload, max_pixels=self.max_pixels))
-        asked = time.perf_counter()
+        codec = self._codec
+        with stages.timed("decode"):
+            count = await codec.decoding(lambda: pixel_count(upload, max_pixels=codec.max_pixels))
         async with AsyncExitStack() as held:
-            await held.enter_async_context(self._budget.hold(count))
-            granted = time.perf_counter()
-            image = await self._decoding(lambda: self._prepare(upload))
-            decoded = time.perf_counter()
+            with stages.timed("queue"):
+                await held.enter_async_context(codec.budget.hold(count))
+            with stages.timed("decode"):
+                image = await codec.decoding(lambda: self._prepare(upload))
             if self.manifest.input.mode == "resize":
                 await held.aclose()
             with self.batcher.flow() as flow:
                 compute = self._whole if self.manifest.input.mode == "resize" else self._in_tiles
-                computed = await compute(flow, image)
+                segmentation = await compute(flow, image, stages)
         height, width = image.height, image.width
         del image  # whose pixels count no more
-        segmentation = computed.segmentation
-        ended = time.perf_counter()
-        png = await self._encoding(lambda: indexed_png(segmentation.labels, self.class_set))
-        encoded = time.perf_counter()
+        with stages.timed("encode"):
+            png = await self._codec.encoding(
+                lambda: indexed_png(segmentation.labels, self.class_set)
+            )
         return Segmented(
             model=self.manifest.name,
             width=width,
             height=height,
             classes=class_statistics(segmentation, self.class_set),
             png=png,
-            timing_ms={
-                "decode": _ms(asked - began + decoded - granted),
-                "queue": _ms(granted - asked + computed.queue_s),
-                "device": _ms(computed.device_s),
-                "upsample": _ms(computed.upsample_s),
-                "encode": _ms(encoded - ended),
-                "total": _ms(encoded - began),
-            },
+            timing_ms=stages.timing_ms(),
         )
 
-    async def close(self) -> None:
-        """Answers what was accepted: the device first, then the encoding of its answers."""
-        await asyncio.to_thread(self.batcher.close)
-        while self._running:
-            self._idle.clear()
-            await self._idle.wait()
-        self._decoders.shutdown()
-        self._encoders.shutdown()
+    async def _whole(self, flow: Flow, image: _Image, stages: Stages) -> Segmentation:
+        answer = await result_of(flow.submit(image.pixels))
+        stages.add("queue", answer.began - answer.queue_s, answer.began)
+        stages.add("device", answer.began, answer.began + answer.device_s)
+        with stages.timed("upsample"):
+            return await self._codec.encoding(
+                lambda: _on_cpu(
+                    segment_probabilities(answer.probabilities, image.height, image.width)
+                )
+            )
 
-    async def _whole(self, flow: Flow, image: _Image) -> _Computed:
-        answer = await _result(flow.submit(image.pixels))
-        began = time.perf_counter()
-        segmentation = await self._encoding(
-            lambda: _on_cpu(segment_probabilities(answer.probabilities, image.height, image.width))
-        )
-        upsample_s = time.perf_counter() - began
-        return _Computed(segmentation, answer.queue_s, answer.device_s, upsample_s)
-
-    async def _in_tiles(self, flow: Flow, image: _Image) -> _Computed:
+    async def _in_tiles(self, flow: Flow, image: _Image, stages: Stages) -> Segmentation:
         """A few tiles are on their way at a time: memory follows them and one band of the image."""
         tiles = TiledImage(image.pixels, self.manifest, self.batcher.engine.device)
         ahead = 2 * self.batcher.engine.lanes * self.batcher.capacity
         pending = deque(flow.submit(tile) for tile in tiles.cut(ahead))
-        queue_s = device_s = upsample_s = 0.0
+        first = True
         while pending:
-            answer = await _result(pending.popleft())
-            began = time.perf_counter()
-            following = await self._encoding(partial(tiles.exchange, answer.probabilities))
-            upsample_s += time.perf_counter() - began
-            queue_s, device_s = queue_s or answer.queue_s, device_s + answer.device_s
+            answer = await result_of(pending.popleft())
+            if first:
+                stages.add("queue", answer.began - answer.queue_s, answer.began)
+                first = False
+            stages.extend("device", answer.began, answer.began + answer.device_s)
+            with stages.timed("upsample", further=True):
+                following = await self._codec.encoding(
+                    partial(tiles.exchange, answer.probabilities)
+                )
             del answer
             flow.release()
             pending.extend(flow.submit(tile) for tile in following)
-        began = time.perf_counter()
-        segmentation = await self._encoding(lambda: _on_cpu(tiles.finish()))
-        return _Computed(segmentation, queue_s, device_s, upsample_s + time.perf_counter() - began)
+        with stages.timed("upsample", further=True):
+            return await self._codec.encoding(lambda: _on_cpu(tiles.finish()))
 
     def _prepare(self, upload: Upload) -> _Image:
         spec = self.manifest.input
-        pixels = decode(upload, max_pixels=self.max_pixels)  # (3, H, W)
+        pixels = decode(upload, max_pixels=self._codec.max_pixels)  # (3, H, W)
         _, height, width = pixels.shape
         if spec.mode == "resize":
             pixels = resize_pixels(pixels, spec.height, spec.width)
@@ -196,44 +171,13 @@ class Segmenter:
         device for a file of a kilobyte."""
         spec = self.manifest.input
         tiles = len(Grid.over(height, width, spec))
-        if tiles * spec.height * spec.width > MAX_TILED_SHARE * self.max_pixels:
+        if tiles * spec.height * spec.width > MAX_TILED_SHARE * self._codec.max_pixels:
             raise TooLargeError(
                 f"an image of {width}x{height} pixels takes {tiles} tiles of {spec.width}x"
                 f"{spec.height}, more than {MAX_TILED_SHARE} times the limit of "
-                f"{self.max_pixels} pixels"
+                f"{self._codec.max_pixels} pixels"
             )
-
-    async def _decoding(self, work: Callable[[], T]) -> T:
-        return await _result(self._decoders.submit(work))
-
-    async def _encoding(self, work: Callable[[], T]) -> T:
-        return await _result(self._encoders.submit(work))
-
-
-def _threads(count: int, name: str) -> ThreadPoolExecutor:
-    """Each computes on one core: there are as many as cores, and images to keep them busy."""
-    return ThreadPoolExecutor(
-        count, thread_name_prefix=name, initializer=torch.set_num_threads, initargs=(1,)
-    )
-
-
-async def _result(future: Future[T]) -> T:
-    """What a thread answers. A request that is cancelled meanwhile ends only when no thread works
-    for it any more, so that nothing still in use is counted as free."""
-    waiting = asyncio.wrap_future(future)
-    try:
-        return await asyncio.shield(waiting)
-    except asyncio.CancelledError:
-        if not future.cancel():
-            await asyncio.wait([waiting])
-        raise
-    finally:
-        del future, waiting  # in an error's frames they would keep the image from being freed
 
 
 def _on_cpu(answer: Segmentation) -> Segmentation:
     return Segmentation(answer.labels.cpu(), answer.pixels.cpu(), answer.confidence.cpu())
-
-
-def _ms(seconds: float) -> float:
-    return round(seconds * 1000, 3)

@@ -7,6 +7,8 @@ from typing import Literal
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from service.telemetry.logs import LogFormat
+
 MIB = 1024 * 1024
 
 
@@ -30,6 +32,12 @@ class Settings(BaseSettings):
     checkpoints: Path = Field(Path("checkpoints"), description="folder of checkpoints")
     model: str | None = Field(
         None, description="checkpoint to serve; may be left out when the folder holds one"
+    )
+    max_loaded_models: int = Field(
+        2, ge=1, description="models in memory, the active one included; a change holds one more"
+    )
+    watch: float = Field(
+        0, ge=0, description="seconds between looks for a new file of the active model; 0 never"
     )
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 picks a free one")
@@ -65,3 +73,6 @@ class Settings(BaseSettings):
         description="threads that decode and encode images",
     )
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: LogFormat = Field(
+        "auto", description="text, json, or auto: text on a terminal, JSON elsewhere"
+    )

@@ -65,6 +65,15 @@ def copy_checkpoint(source: Path, folder: Path) -> Path:
     return folder / source.name
 
 
+def twin(source: Path) -> Path:
+    """The same weights beside it, as another model."""
+    path = source.with_name(f"{source.stem}-twin.pth")
+    for found in (source, source.with_suffix(".json")):
+        if found.exists():
+            shutil.copy(found, path.with_suffix(found.suffix))
+    return path
+
+
 def in_tiles(source: Path, folder: Path) -> Path:
     """The same weights, to be slid over images at their own resolution."""
     checkpoint = load_checkpoint(source)

@@ -22,6 +22,9 @@ class Plan:
     starts: int = 3
     memory_requests: int = 5000
     memory_step: int = 250
+    swaps: int = 50
+    swap_step: int = 5
+    swap_requests: int = 200  # answered during so many swaps
     large_side: int = 10_000  # of the upload whose peak is measured, in pixels
     sides: tuple[tuple[int, int], ...] = (
         (625, 400),
@@ -53,6 +56,9 @@ class Plan:
             starts=1,
             memory_requests=84,
             memory_step=42,
+            swaps=4,
+            swap_step=2,
+            swap_requests=20,
             large_side=1000,
             sides=((625, 400), (1250, 800)),
             size_repeats=1,

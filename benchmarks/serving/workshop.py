@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 
-from benchmarks.serving.checkpoints import copy_checkpoint, in_tiles, make_checkpoint
+from benchmarks.serving.checkpoints import copy_checkpoint, in_tiles, make_checkpoint, twin
 from benchmarks.serving.contenders import Contender, ours, peers
 from benchmarks.serving.images import image_files, photographs
 from benchmarks.serving.load_job import Job, LoadResult, run_load
@@ -60,6 +60,11 @@ class Workshop:
     def tiled(self) -> Path:
         """The carried checkpoint in the input mode `tile`."""
         return in_tiles(self.carried, self.checkpoints)
+
+    @cached_property
+    def twin(self) -> Path:
+        """The carried checkpoint under another name."""
+        return twin(self.carried)
 
     def service(self, precision: str) -> Contender:
         """Ours at a precision, with photographs to calibrate on."""

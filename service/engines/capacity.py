@@ -6,6 +6,7 @@ numbers are prepared at the start, and no request waits until a network is compi
 
 import logging
 import time
+from collections.abc import Callable
 
 import torch
 
@@ -29,11 +30,20 @@ def pass_sizes(capacity: int) -> list[int]:
     return [1 << power for power in range(capacity.bit_length())]
 
 
-def find_capacity(engine: Engine, spec: InputSpec, *, max_pixels: int) -> int:
+def find_capacity(
+    engine: Engine,
+    spec: InputSpec,
+    *,
+    max_pixels: int,
+    require_going_on: Callable[[], None] = lambda: None,
+) -> int:
     """Doubles the images of a pass while that brings more of them a second, within `max_pixels`
-    of network input and the device's memory. Passes of at most that many are warm afterwards."""
+    of network input and the device's memory. Passes of at most that many are warm afterwards.
+    `require_going_on` is asked before each number and raises to end it."""
+    require_going_on()
     best, count, speed = 1, 1, _images_per_s(engine, spec, 1)
     while speed > 0:
+        require_going_on()
         count *= 2
         if count * spec.height * spec.width > max_pixels or count / speed > MAX_SECONDS:
             break

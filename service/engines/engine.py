@@ -11,6 +11,7 @@ class Engine(Protocol):
     threads may be in `run` at a time."""
 
     name: str
+    precision: str
     device: torch.device
     lanes: int
 

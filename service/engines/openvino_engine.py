@@ -31,6 +31,7 @@ class OpenVINOEngine:
     def __init__(self, model: Any, spec: InputSpec, *, precision: str, arithmetic: str) -> None:
         """`precision` is the name to show, `arithmetic` what is not int8 is computed in."""
         self.name = f"openvino {precision}"
+        self.precision = precision
         self.spec = spec
         self._graph = _with_ends(model, spec)
         self._arithmetic = HINTS[arithmetic]
@@ -52,6 +53,7 @@ class OpenVINOEngine:
 
     def close(self) -> None:
         self._passes.clear()
+        self._graph = None
 
     def _requests(self, count: int, *, alone: bool) -> "_Requests":
         # several images are work for several cores either way
@@ -103,9 +105,13 @@ def convert(network: SegmentationNetwork) -> Any:
         # torch.export takes three times as long to trace and to convert
         warnings.simplefilter("ignore")
         traced = torch.jit.trace(network, example, check_trace=False)  # type: ignore[no-untyped-call]
-        return openvino.convert_model(
+        model = openvino.convert_model(
             traced, example_input=example, input=[-1, network.in_channels, -1, -1]
         )
+    del traced
+    # PyTorch keeps the code of what was ever traced, megabytes each time; nothing here runs it
+    torch._C._jit_clear_class_registry()
+    return model
 
 
 def read(path: Path) -> Any:

@@ -21,6 +21,7 @@ class TorchEngine:
     ) -> None:
         self.name = f"torch {precision}{' compiled' if compiled else ''}"
         self.device = device
+        self.precision = precision
         self.spec = checkpoint.manifest.input
         self._dtype = DTYPES[precision]
         network = checkpoint.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -13,12 +13,17 @@ router = APIRouter(tags=["models"])
 
 @router.get("/models")
 async def list_models(state: AppState) -> ModelList:
-    """Every checkpoint in the folder: which is served, which could be, which cannot and why."""
-    entries = await run_in_threadpool(state.catalog.entries)
-    return ModelList(active=state.catalog.active.name, models=entries)
+    """Every checkpoint in the folder: which are loaded, which could be, which cannot and why."""
+    registry = state.registry
+    active, loaded, failures = registry.active.name, registry.entries(), registry.failures
+    entries = await run_in_threadpool(state.catalog.entries, loaded, failures)
+    return ModelList(active=active, models=entries)
 
 
 @router.get("/models/{name}", responses={404: ERRORS[404], 422: ERRORS[422]})
 async def model_manifest(name: str, state: AppState) -> Manifest:
     """The manifest: architecture, classes, input, metrics, training, and the weights' hash."""
+    loaded = state.registry.find(name)
+    if loaded is not None:
+        return loaded.manifest
     return await run_in_threadpool(state.catalog.manifest, name)

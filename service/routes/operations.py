@@ -1,9 +1,10 @@
-"""Health, readiness and the page."""
+"""Health, readiness, metrics and the page."""
 
 from pathlib import Path
 
 from fastapi import APIRouter, Response
 from fastapi.responses import FileResponse
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from service.dependencies import AppState
 from service.schemas import Health
@@ -25,7 +26,17 @@ async def readyz(state: AppState, response: Response) -> Health:
     if not state.ready:
         response.status_code = 503
         return Health(status="not ready", reason="warming up or stopping")
-    return Health(status="ready", model=state.catalog.active.name)
+    return Health(status="ready", model=state.registry.active.name)
+
+
+@router.get(
+    "/metrics",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+)
+def metrics(state: AppState) -> Response:
+    """For Prometheus, in its text format."""
+    return Response(state.telemetry.metrics.text(), media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
 
 @router.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)

@@ -2,12 +2,14 @@
 
 import asyncio
 import logging
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request, Response
 
-from service.dependencies import AppState, State
-from service.errors import OverloadedError, ServiceError
+from service.dependencies import AppState, State, require_ready
+from service.errors import ServiceError
+from service.loaded import LoadedModel
 from service.negotiation import Output, choose_output
 from service.schemas import BatchItem, BatchResponse, Problem, SegmentResponse
 from service.segmenter import Segmented
@@ -17,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 router = APIRouter(tags=["segmentation"])
 
-Model = Annotated[str | None, Query(description="must be the active model when given")]
+Model = Annotated[str | None, Query(description="a loaded model; the active one when absent")]
 Accept = Annotated[str | None, Header(description="application/json or image/png")]
 
 _PROBLEM = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
@@ -84,13 +86,14 @@ async def segment(
     alone: an indexed PNG of the upload's size whose palette is the class colours.
     """
     chosen = choose_output(",".join(request.headers.getlist("accept")) or accept, output)
-    _require_ready(state)
-    state.catalog.require_active(model)
-    upload = await read_upload(request, max_bytes=state.settings.max_upload_bytes)
-    segmented = await state.segmenter.segment(upload)
+    require_ready(state)
+    with state.registry.lease(model) as served:
+        request.state.model = served.name
+        upload = await read_upload(request, max_bytes=state.settings.max_upload_bytes)
+        segmented = await served.segmenter.segment(upload)
     headers = {
         "Server-Timing": _server_timing(segmented),
-        **_model_headers(state),
+        **_model_headers(served),
         "Vary": "Accept",
     }
     if chosen == "png":
@@ -109,44 +112,48 @@ async def segment_batch(
     request: Request, response: Response, state: AppState, model: Model = None
 ) -> BatchResponse:
     """Segments several images, each sent as a field `file`: a result or an error each, in order."""
-    _require_ready(state)
-    state.catalog.require_active(model)
-    uploads = await read_uploads(request, max_files=state.settings.max_batch_files)
-    request_id = request.state.request_id
-    items = await asyncio.gather(*(_batch_item(state, upload, request_id) for upload in uploads))
-    response.headers.update(_model_headers(state))
+    require_ready(state)
+    with state.registry.lease(model) as served:
+        request.state.model = served.name
+        uploads = await read_uploads(request, max_files=state.settings.max_batch_files)
+        batch = _Batch(state, served, request.state.request_id)
+        items = await asyncio.gather(*map(batch.item, uploads))
+    response.headers.update(_model_headers(served))
     return BatchResponse(results=list(items))
 
 
-async def _batch_item(state: State, upload: Upload, request_id: str) -> BatchItem:
-    try:
-        require_size(upload, state.settings.max_upload_bytes)
-        segmented = await state.segmenter.segment(upload)
-    except ServiceError as error:
-        return _batch_error(upload, error, request_id)
-    except Exception as error:
-        logger.error("unexpected error in a batch, request %s", request_id, exc_info=error)
-        return _batch_error(
-            upload, ServiceError("the service met an unexpected error; its log has it"), request_id
+@dataclass(frozen=True)
+class _Batch:
+    """What the images of one request have in common."""
+
+    state: State
+    model: LoadedModel
+    request_id: str
+
+    async def item(self, upload: Upload) -> BatchItem:
+        try:
+            require_size(upload, self.state.settings.max_upload_bytes)
+            segmented = await self.model.segmenter.segment(upload)
+        except ServiceError as error:
+            return self._error(upload, error)
+        except Exception as error:
+            logger.error("unexpected error in a batch, request %s", self.request_id, exc_info=error)
+            return self._error(
+                upload, ServiceError("the service met an unexpected error; its log has it")
+            )
+        return BatchItem(filename=upload.name, status=200, result=segmented.to_response())
+
+    def _error(self, upload: Upload, error: ServiceError) -> BatchItem:
+        self.state.telemetry.metrics.rejected(error.reason)
+        problem = Problem(
+            title=error.title, status=error.status, detail=error.detail, request_id=self.request_id
         )
-    return BatchItem(filename=upload.name, status=200, result=segmented.to_response())
+        return BatchItem(filename=upload.name, status=error.status, error=problem)
 
 
-def _batch_error(upload: Upload, error: ServiceError, request_id: str) -> BatchItem:
-    problem = Problem(
-        title=error.title, status=error.status, detail=error.detail, request_id=request_id
-    )
-    return BatchItem(filename=upload.name, status=error.status, error=problem)
-
-
-def _require_ready(state: State) -> None:
-    if not state.ready:
-        raise OverloadedError("the service is not ready; see /readyz")
-
-
-def _model_headers(state: State) -> dict[str, str]:
-    weights = state.segmenter.manifest.weights
-    headers = {"X-Model": state.segmenter.manifest.name}
+def _model_headers(model: LoadedModel) -> dict[str, str]:
+    weights = model.manifest.weights
+    headers = {"X-Model": model.name}
     if weights is not None:
         headers["X-Model-Digest"] = f"sha256:{weights.sha256}"
     return headers

@@ -5,6 +5,8 @@ from typing import Any
 
 import httpx
 
+from tests.service.colours import THREE_MODELS
+
 
 def classes_of(response: httpx.Response) -> list[str]:
     assert response.status_code == 200, response.text
@@ -14,3 +16,11 @@ def classes_of(response: httpx.Response) -> list[str]:
 def mask_of(answer: dict[str, Any]) -> bytes:
     assert answer["mask"]["media_type"] == "image/png"
     return base64.b64decode(answer["mask"]["data"], validate=True)
+
+
+def assert_answered_by(response: httpx.Response, *models: str) -> None:
+    """One of `models` answered an image that is red, and it alone."""
+    name = response.headers["x-model"]
+    assert name in models
+    assert response.json()["model"] == name
+    assert classes_of(response) == [THREE_MODELS[name]]

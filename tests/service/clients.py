@@ -11,6 +11,7 @@ import httpx
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 from fastapi import FastAPI
 
+from service.app import create_app
 from service.settings import Settings
 from tests.service.colours import encoded, plain
 
@@ -21,6 +22,7 @@ GOOD = encoded(plain(1, 12, 10))
 LARGE = GOOD + bytes(
     100_001 - len(GOOD)
 )  # one byte over the limit of `client`; decoders stop at IEND
+SMALL_PASSES = 4 * 32 * 32  # of four images that are as large as the colour network takes
 # what an answer must not tell about the machine it comes from
 LEAKS = ("Traceback", "site-packages", str(ROOT), str(Path.home()), tempfile.gettempdir())
 
@@ -66,6 +68,14 @@ async def async_client_for(
         app.router.lifespan_context(app),
         httpx.AsyncClient(transport=transport, base_url="http://test", timeout=60) as client,
     ):
+        yield client
+
+
+@asynccontextmanager
+async def serving(folder: Path, **changes: Any) -> AsyncIterator[httpx.AsyncClient]:
+    """A started app over a folder, with these settings; small passes, which are soon warm."""
+    settings = settings_for(folder, **{"batch_pixels": SMALL_PASSES, **changes})
+    async with async_client_for(create_app(settings)) as client:
         yield client
 
 

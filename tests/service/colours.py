@@ -30,13 +30,15 @@ CLASSES = ClassSet(
         SegmentationClass(3, "blue", (70, 80, 240)),
     )
 )
+THREE_MODELS = {"colours": "red", "other": "green", "third": "blue"}  # what each says of red
 PAINT = np.array([(8, 8, 8), (240, 10, 10), (10, 230, 10), (10, 10, 250)], dtype=np.uint8)
 
 
-def colour_network() -> SegmentationNetwork:
+def colour_network(*, shift: int = 0) -> SegmentationNetwork:
     """A `unet` that hands the colour of each pixel through its first skip connection.
 
-    Logits: dark 0.5, red r-g-b, green g-r-b, blue b-r-g, times SHARPNESS, with r, g, b in 0..1.
+    Logits: dark 0.5, red r-g-b, green g-r-b, blue b-r-g, times SHARPNESS, with r, g, b in 0..1;
+    each of them given to the class that is `shift` further, so that answers tell who gave them.
     """
     network = build("unet", num_classes=len(CLASSES), base_channels=4)
     state = {
@@ -56,6 +58,8 @@ def colour_network() -> SegmentationNetwork:
         head[1:, channel, 0, 0] = -SHARPNESS
         head[channel + 1, channel, 0, 0] = SHARPNESS
     state["convUp_fin.bias"][0] = SHARPNESS / 2
+    for key in ("convUp_fin.weight", "convUp_fin.bias"):
+        state[key] = state[key].roll(shift, 0)
     network.load_state_dict(state)
     return network.eval()
 
@@ -78,9 +82,10 @@ def colour_manifest(*, height: int = SIDE, width: int = SIDE, **changes: Any) ->
     return manifest.model_copy(update=changes)
 
 
-def save_colours(path: Path, **changes: Any) -> Manifest:
+def save_colours(path: Path, *, shift: int = 0, **changes: Any) -> Manifest:
     """The colour network and its manifest at `path`."""
-    return save_checkpoint(path, colour_network().state_dict(), colour_manifest(**changes))
+    state = colour_network(shift=shift).state_dict()
+    return save_checkpoint(path, state, colour_manifest(**changes))
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from torch import Tensor
 from service.app import create_app
 from service.engines.torch_engine import TorchEngine
 from tests.service.clients import Client, client_for, settings_for
-from tests.service.colours import save_colours
+from tests.service.colours import THREE_MODELS, save_colours
 from tests.service.server import Server, launch
 from tests.service.spy import Spy
 
@@ -54,6 +54,14 @@ def folder(tmp_path: Path) -> Path:
     """A folder of checkpoints that holds `colours`, to be changed at will."""
     save_colours(tmp_path / "checkpoints" / "colours.pth")
     return tmp_path / "checkpoints"
+
+
+@pytest.fixture
+def three_models(folder: Path) -> Path:
+    """A folder of models that are told apart by what they say of red."""
+    for shift, name in enumerate(THREE_MODELS):
+        save_colours(folder / f"{name}.pth", shift=shift)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -98,7 +98,7 @@ def launch(*arguments: str | Path, **environment: str) -> Server:
     process = subprocess.Popen(
         [sys.executable, "-m", "service", *map(str, arguments)],
         cwd=ROOT,
-        env={**inherited, **environment},
+        env={**inherited, "SERVICE_LOG_FORMAT": "text", **environment},
         stderr=subprocess.PIPE,
         text=True,
     )

@@ -30,6 +30,7 @@ class Device:
     more units than its memory holds."""
 
     name = "stand-in"
+    precision = "float32"
     device = torch.device("cpu")
 
     def __init__(self, *, lanes: int = 1, memory: int = 1000) -> None:

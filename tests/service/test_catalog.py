@@ -15,6 +15,7 @@ import torch
 from models import ListedCheckpoint, build, inspect_checkpoint, save_checkpoint
 from service.catalog import Catalog, load_active
 from service.engines.choose import Wishes, choose_engine
+from service.entries import loaded_entry
 from service.errors import StartupError, UnknownModelError
 from service.schemas import ModelEntry
 from tests.networks import manifest_for, small_network
@@ -38,9 +39,15 @@ class Payload:
 
 @pytest.fixture
 def catalog(folder: Path) -> Catalog:
+    return Catalog(folder)
+
+
+@pytest.fixture
+def served(folder: Path) -> ModelEntry:
+    """`colours`, loaded."""
     checkpoint = load_active(folder, "colours")
     choice = choose_engine(checkpoint, Wishes(device="cpu", engine="torch", precision="float32"))
-    return Catalog(folder, checkpoint.manifest, choice)
+    return loaded_entry(checkpoint.manifest, choice, active=True, failure=None)
 
 
 @pytest.fixture
@@ -116,13 +123,13 @@ def not_a_state(path: Path) -> None:
 
 class TestEntries:
     def test_the_served_one_is_active_and_the_others_available(
-        self, folder: Path, catalog: Catalog
+        self, folder: Path, catalog: Catalog, served: ModelEntry
     ) -> None:
         network = small_network("unet_resnet50", num_classes=7)
         save_checkpoint(
             folder / "another.pth", network.state_dict(), manifest_for(network, "unet_resnet50")
         )
-        entries = catalog.entries()
+        entries = catalog.entries([served])
         assert [(e.name, e.status) for e in entries] == [
             ("another", "available"),
             ("colours", "active"),
@@ -160,7 +167,7 @@ class TestEntries:
         assert spoilt.reason is not None
         assert reason in spoilt.reason
         assert str(folder) not in spoilt.reason
-        assert entry(catalog, "colours").status == "active"
+        assert entry(catalog, "colours").status == "available"
 
     def test_pickled_code_is_never_executed(
         self, folder: Path, catalog: Catalog, tmp_path: Path
@@ -191,20 +198,30 @@ class TestEntries:
         assert catalog.manifest("monday").name == "monday"
 
     def test_the_served_one_stays_listed_when_its_file_is_gone(
-        self, folder: Path, catalog: Catalog
+        self, folder: Path, catalog: Catalog, served: ModelEntry
     ) -> None:
         size = (folder / "colours.pth").stat().st_size
         (folder / "colours.pth").unlink()
-        (found,) = catalog.entries()
+        (found,) = catalog.entries([served])
         assert (found.name, found.status, found.bytes) == ("colours", "active", size)
 
     def test_the_served_one_is_described_as_loaded_when_its_file_has_changed(
-        self, folder: Path, catalog: Catalog
+        self, folder: Path, catalog: Catalog, served: ModelEntry
     ) -> None:
-        before = entry(catalog, "colours")
         network = small_network("unet", num_classes=3, base_channels=8)
         save_checkpoint(folder / "colours.pth", network.state_dict(), manifest_for(network, "unet"))
-        assert entry(catalog, "colours") == before
+        assert catalog.entries([served]) == [served]
+
+    def test_a_load_that_failed_is_told_until_the_file_itself_is_bad(
+        self, folder: Path, catalog: Catalog
+    ) -> None:
+        failures = {"colours": "there was no memory", "gone": "never mind"}
+        (found,) = catalog.entries(failures=failures)
+        assert (found.status, found.reason) == ("available", "there was no memory")
+        truncate(folder / "colours.pth")
+        (found,) = catalog.entries(failures=failures)
+        assert found.status == "invalid"
+        assert "sha256" in (found.reason or "")
 
 
 class TestReading:
@@ -272,15 +289,6 @@ class TestManifest:
         rename_architecture(folder / "spoilt.pth")
         with pytest.raises(UnknownModelError, match=r"'spoilt' is invalid.*transformer9000"):
             catalog.manifest("spoilt")
-
-    def test_only_the_active_one_may_be_asked_to_segment(
-        self, folder: Path, catalog: Catalog
-    ) -> None:
-        save_colours(folder / "other.pth")
-        catalog.require_active(None)
-        catalog.require_active("colours")
-        with pytest.raises(UnknownModelError, match=r"'other' is not loaded; 'colours' is"):
-            catalog.require_active("other")
 
 
 class TestLoadActive:

@@ -332,6 +332,21 @@ class TestStopping:
         assert "Traceback" not in "\n".join(server.log)
         assert status == 0
 
+    def test_sigterm_while_a_model_is_loaded_stops_it_as_well(self, folder: Path) -> None:
+        """The load is given up at its next step, and whoever asked for it is told."""
+        save_colours(folder / "large.pth", height=512, width=512)  # a second or two
+        options = ["--model", "colours", "--port", "0", "--device", "cpu", "--engine", "torch"]
+        server = launch("--checkpoints", folder, *options)
+        server.wait_until_listening()
+        with ThreadPoolExecutor(1) as beside:
+            url = f"{server.url}/models/large/load"
+            load = beside.submit(httpx.post, url, timeout=60)
+            time.sleep(0.5)
+            status = server.stop(signal.SIGTERM)
+            assert load.result().status_code in (201, 503)
+        assert "Traceback" not in "\n".join(server.log)
+        assert status == 0
+
     def test_ctrl_c_stops_it_without_a_traceback(self, served_folder: Path) -> None:
         server = launch("--checkpoints", served_folder, "--port", "0", "--device", "cpu")
         server.wait_until_listening()

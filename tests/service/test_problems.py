@@ -47,7 +47,7 @@ def test_a_validation_error_lists_the_fields(client: Client) -> None:
 def test_an_unexpected_error_tells_the_log_and_not_the_client(
     folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def entries(catalog: Catalog) -> None:
+    def entries(catalog: Catalog, *_: object) -> None:
         raise RuntimeError(SECRET)
 
     monkeypatch.setattr(Catalog, "entries", entries)
@@ -64,7 +64,7 @@ def test_an_unexpected_error_tells_the_log_and_not_the_client(
 def test_an_unexpected_error_carries_the_headers_of_every_answer(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def entries(catalog: Catalog) -> None:
+    def entries(catalog: Catalog, *_: object) -> None:
         raise RuntimeError(SECRET)
 
     monkeypatch.setattr(Catalog, "entries", entries)
@@ -95,7 +95,7 @@ def test_every_error_of_the_tree_has_a_status_and_a_title(error: type[ServiceErr
 def test_every_error_leaves_as_a_problem(
     folder: Path, monkeypatch: pytest.MonkeyPatch, error: type[ServiceError]
 ) -> None:
-    def entries(catalog: Catalog) -> None:
+    def entries(catalog: Catalog, *_: object) -> None:
         raise error("what was wrong with 'value'")
 
     monkeypatch.setattr(Catalog, "entries", entries)

@@ -11,6 +11,8 @@ from service.settings import Settings
 VALUES = {
     "checkpoints": "some/folder",
     "model": "best",
+    "max_loaded_models": "5",
+    "watch": "0.5",
     "host": "0.0.0.0",
     "port": "9001",
     "device": "cuda:1",
@@ -28,6 +30,7 @@ VALUES = {
     "batch_pixels": "16",
     "threads": "17",
     "log_level": "debug",
+    "log_format": "json",
 }
 
 
@@ -81,7 +84,10 @@ def test_the_defaults_listen_locally_and_bound_everything() -> None:
         ("max_queue", 0),
         ("batch_pixels", 0),
         ("threads", 0),
+        ("max_loaded_models", 0),
+        ("watch", -1),
         ("log_level", "loud"),
+        ("log_format", "xml"),
     ],
 )
 def test_a_value_out_of_range_is_refused_by_name(name: str, value: object) -> None:

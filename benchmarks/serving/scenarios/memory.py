@@ -1,18 +1,19 @@
-"""Resident memory: over thousands of requests of mixed sizes, and while a very large image is
-answered.
-
-Model swaps are to be measured in the same way, once the service has `POST /models/{name}/load` and
-`activate`: `_over_requests` with a swap in place of a turn of load.
+"""Resident memory: over thousands of requests of mixed sizes, over changes of the model, and
+while a very large image is answered.
 """
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from benchmarks.serving.contenders import Contender
 from benchmarks.serving.errors import BenchmarkError
 from benchmarks.serving.figures import growth
 from benchmarks.serving.images import large, mixed
+from benchmarks.serving.post import post_change
 from benchmarks.serving.process import peak_mib, reset_peak, resident_mib
 from benchmarks.serving.rounds import reason
+from benchmarks.serving.servers import Server
 from benchmarks.serving.table import Table, number
 from benchmarks.serving.workshop import Workshop
 
@@ -22,7 +23,11 @@ SETTLED = 500  # requests after which memory is expected to stay as it is
 
 def measure(shop: Workshop) -> list[Table]:
     contender = shop.service("auto")
-    return [_over_requests(shop, contender), _while_large(shop, contender)]
+    return [
+        _over_requests(shop, contender),
+        _over_swaps(shop, contender),
+        _while_large(shop, contender),
+    ]
 
 
 def _over_requests(shop: Workshop, contender: Contender) -> Table:
@@ -53,6 +58,52 @@ def _over_requests(shop: Workshop, contender: Contender) -> Table:
     table.notes.append(f"Growth after the first {SETTLED} requests: {found}.")
     table.records.append({"growth": gained})
     return table
+
+
+def _over_swaps(shop: Workshop, contender: Contender) -> Table:
+    plan = shop.plan
+    table = Table(
+        f"Resident memory over {plan.swaps} changes of the model, under load: {shop.carried.stem}",
+        ("swaps", "MiB", "s each", "requests", "failed"),
+        notes=["Each loads a model, makes it the active one and unloads the other."],
+    )
+    models: tuple[str, ...] = (shop.twin.stem, shop.carried.stem)
+    seen: list[float] = []
+    try:
+        with shop.running(contender, shop.carried) as server:
+            table.add("0", number(resident_mib(server.pid), 0))
+            for done in range(plan.swap_step, plan.swaps + 1, plan.swap_step):
+                each_s, failed = _swap_under_load(shop, server, contender, models)
+                models = models[:: -1 if plan.swap_step % 2 else 1]
+                held = resident_mib(server.pid)
+                seen.append(held)
+                cells = (str(done), number(held, 0), number(each_s, 2), str(plan.swap_requests))
+                table.add(*cells, str(failed), swaps=done, mib=held, each_s=each_s, failed=failed)
+    except BenchmarkError as error:
+        table.add(reason(error))
+    gained = growth(seen)
+    found = f"{100 * gained:.1f} %" if len(seen) > 1 else "not known from so few swaps"
+    table.notes.append(f"Growth after the first {plan.swap_step} swaps: {found}.")
+    table.records.append({"growth": gained})
+    return table
+
+
+def _swap_under_load(
+    shop: Workshop, server: Server, contender: Contender, models: tuple[str, ...]
+) -> tuple[float, int]:
+    """A step of swaps, to `models` in turn: the seconds that each took, and the requests that
+    failed meanwhile."""
+    plan = shop.plan
+    with ThreadPoolExecutor(1) as beside:
+        load = beside.submit(
+            shop.load, server, contender, clients=CLIENTS, count=plan.swap_requests
+        )
+        began = time.perf_counter()
+        for turn in range(plan.swap_step):
+            post_change(server.port, models[turn % 2], "activate")
+            post_change(server.port, models[1 - turn % 2], "unload")
+        each_s = (time.perf_counter() - began) / plan.swap_step
+        return each_s, load.result().failed
 
 
 def _settled_at(step: int) -> int:

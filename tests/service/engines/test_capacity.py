@@ -14,6 +14,7 @@ class Paced:
     """An engine whose passes last as told, by a clock of its own."""
 
     name = "paced"
+    precision = "float32"
     device = torch.device("cpu")
     lanes = 1
 

@@ -1,0 +1,58 @@
+"""The threads that decode and encode, and the pixels they may hold: a process's, not a model's."""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+import torch
+
+from service.budget import PixelBudget
+
+T = TypeVar("T")
+
+
+class Codec:
+    """Shared by every loaded model: they run on the same cores and in the same memory.
+
+    Decoding and encoding have threads of their own, so that what was computed never waits behind
+    what is new.
+    """
+
+    def __init__(self, *, threads: int, max_pixels: int, max_waiting: int) -> None:
+        self.max_pixels = max_pixels
+        # the largest image alone, or several smaller
+        self.budget = PixelBudget(max_pixels, max_waiting=max_waiting)
+        self._decoders = _threads(threads, "decode")
+        self._encoders = _threads(threads, "encode")
+
+    async def decoding(self, work: Callable[[], T]) -> T:
+        return await result_of(self._decoders.submit(work))
+
+    async def encoding(self, work: Callable[[], T]) -> T:
+        return await result_of(self._encoders.submit(work))
+
+    def close(self) -> None:
+        self._decoders.shutdown()
+        self._encoders.shutdown()
+
+
+async def result_of(future: Future[T]) -> T:
+    """What a thread answers. A request that is cancelled meanwhile ends only when no thread works
+    for it any more, so that nothing still in use is counted as free."""
+    waiting = asyncio.wrap_future(future)
+    try:
+        return await asyncio.shield(waiting)
+    except asyncio.CancelledError:
+        if not future.cancel():
+            await asyncio.wait([waiting])
+        raise
+    finally:
+        del future, waiting  # in an error's frames they would keep the image from being freed
+
+
+def _threads(count: int, name: str) -> ThreadPoolExecutor:
+    """Each computes on one core: there are as many as cores, and images to keep them busy."""
+    return ThreadPoolExecutor(
+        count, thread_name_prefix=name, initializer=torch.set_num_threads, initargs=(1,)
+    )

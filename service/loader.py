@@ -1,0 +1,141 @@
+"""From a checkpoint's file to a model that answers."""
+
+import logging
+from pathlib import Path
+
+from models import Checkpoint
+from models.errors import ModelError
+from models.manifest import Manifest
+from service.batcher import Batcher
+from service.catalog import read_checkpoint
+from service.codec import Codec
+from service.engines.capacity import find_capacity, pass_size, pass_sizes
+from service.engines.choose import Wishes, choose_engine
+from service.engines.engine import is_out_of_memory
+from service.errors import OverloadedError, ServiceError, StartupError, UnservableModelError
+from service.loaded import LoadedModel
+from service.segmenter import Segmenter
+from service.settings import Settings
+from service.telemetry.telemetry import Telemetry
+
+logger = logging.getLogger(__name__)
+
+MAX_PASS_PIXELS = 1 << 22  # 64 inputs of 256x256: beyond that no device gets faster
+
+
+class Loader:
+    """Reads, chooses an engine, warms it up: seconds of work, for a thread of its own. After
+    `stop` a load that is under way is given up before its next step."""
+
+    def __init__(self, settings: Settings, codec: Codec, telemetry: Telemetry) -> None:
+        self._settings = settings
+        self._telemetry = telemetry
+        self._codec = codec
+        self._stopping = False
+
+    def stop(self) -> None:
+        """May be called from a signal's handler."""
+        self._stopping = True
+
+    def load(self, path: Path, name: str, *, instead_of: LoadedModel | None) -> LoadedModel:
+        """A model that is warm; `instead_of` itself where the file is what it was loaded from.
+
+        Every failure is a ServiceError without a cause: an error's frames would keep the network
+        for as long as somebody keeps the error.
+        """
+        try:
+            return self._load(path, name, instead_of)
+        except ServiceError as error:
+            failure = error.with_traceback(None)
+        except Exception as error:  # noqa: BLE001 - runtimes raise anything
+            failure = _failure(error, path, name)
+        try:
+            raise failure
+        finally:
+            del failure, instead_of  # the frame that its traceback shows
+
+    def assemble(self, checkpoint: Checkpoint) -> LoadedModel:
+        """An engine that passed the golden gate, and what feeds it; to be warmed up."""
+        settings = self._settings
+        wishes = Wishes(
+            device=settings.device,
+            engine=settings.engine,
+            precision=settings.precision,
+            compiled=settings.compile,
+            exports=settings.checkpoints,
+            cache=settings.cache,
+            calibration_images=settings.calibration_images,
+            golden_images=settings.golden_images,
+        )
+        choice = choose_engine(checkpoint, wishes)
+        manifest, watch = checkpoint.manifest, self._telemetry.watch(checkpoint.manifest)
+        batcher = Batcher(choice.engine, max_waiting=settings.max_queue, on_pass=watch.pass_ended)
+        segmenter = Segmenter(manifest, batcher, self._codec, on_image=watch.image_ended)
+        return LoadedModel(manifest, choice, segmenter, on_close=watch.close)
+
+    def warm_up(self, model: LoadedModel, *, instead_of: LoadedModel | None = None) -> None:
+        """The first passes choose kernels and allocate; no request should pay for that."""
+        engine, spec = model.choice.engine, model.manifest.input
+        capacity = self._known_capacity(model, instead_of)
+        if capacity is None:
+            capacity = find_capacity(
+                engine,
+                spec,
+                max_pixels=MAX_PASS_PIXELS,
+                require_going_on=self._require_going_on,
+            )
+        else:
+            for count in pass_sizes(capacity):
+                self._require_going_on()
+                engine.warm_up(count)
+        logger.info("%d of %dx%d in a pass", capacity, spec.width, spec.height)
+        model.batcher.start(capacity=capacity)
+
+    def _load(self, path: Path, name: str, instead_of: LoadedModel | None) -> LoadedModel:
+        self._require_going_on()
+        checkpoint = read_checkpoint(path, name=name)
+        if instead_of is not None and checkpoint.manifest == instead_of.manifest:
+            return instead_of
+        self._require_going_on()
+        model = self.assemble(checkpoint)
+        del checkpoint  # not every engine needs PyTorch's network any more
+        try:
+            self._require_going_on()
+            self.warm_up(model, instead_of=instead_of)
+        except BaseException:
+            model.discard()
+            raise
+        return model
+
+    def _known_capacity(self, model: LoadedModel, before: LoadedModel | None) -> int | None:
+        """As set, or as found for the same network with other weights: beside one that is busy
+        it cannot be measured well."""
+        fixed, spec = self._settings.batch_pixels, model.manifest.input
+        if fixed is not None:
+            return pass_size(max(1, fixed // (spec.height * spec.width)))
+        if before is not None and _shape(before) == _shape(model):
+            return pass_size(before.batcher.capacity)
+        return None
+
+    def _require_going_on(self) -> None:
+        if self._stopping:
+            raise OverloadedError("the service is stopping")
+
+
+def _shape(model: LoadedModel) -> tuple[object, ...]:
+    """What decides how fast a pass is."""
+    manifest: Manifest = model.manifest
+    return model.choice.engine.name, manifest.architecture, manifest.arguments, manifest.input
+
+
+def _failure(error: Exception, path: Path, name: str) -> ServiceError:
+    """What the client is told: the reason, without the folder's place on this machine."""
+    reason = str(error).replace(f"{path.parent}/", "")
+    if isinstance(error, ModelError | StartupError):
+        return UnservableModelError(f"model {name!r} cannot be loaded: {reason}")
+    logger.error("loading %s failed", name, exc_info=error)
+    if is_out_of_memory(error):
+        return OverloadedError(f"there is no memory for model {name!r} beside what is loaded")
+    return UnservableModelError(
+        f"model {name!r} cannot be loaded: its engine failed; the log has the details"
+    )

@@ -1,0 +1,81 @@
+"""Log lines, for people and for programs."""
+
+import json
+import logging
+import sys
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+from service.telemetry.logs import JSONFormatter, TextFormatter, formatter_for, request_id
+
+
+def record(message: str, *arguments: object, **fields: object) -> logging.LogRecord:
+    made = logging.LogRecord("service.app", logging.WARNING, "app.py", 1, message, arguments, None)
+    made.__dict__["fields"] = fields
+    return made
+
+
+def failed() -> logging.LogRecord:
+    try:
+        raise RuntimeError("the device\nstumbled")
+    except RuntimeError:
+        made = record("a pass failed")
+        made.exc_info = sys.exc_info()
+        return made
+
+
+def test_a_line_of_json_has_the_message_and_the_facts() -> None:
+    line = JSONFormatter().format(record("%d passes", 3, status=200, model=None))
+    entry: dict[str, Any] = json.loads(line)
+    assert entry["message"] == "3 passes"
+    assert (entry["level"], entry["logger"]) == ("warning", "service.app")
+    assert (entry["status"], entry["model"]) == (200, None)
+    assert datetime.fromisoformat(entry["time"]).tzinfo is not None
+    assert "request_id" not in entry
+
+
+def test_whatever_is_said_in_a_request_has_its_id() -> None:
+    token = request_id.set("abc")
+    try:
+        assert json.loads(JSONFormatter().format(record("m")))["request_id"] == "abc"
+        assert TextFormatter().format(record("m")).endswith(" m request_id=abc")
+    finally:
+        request_id.reset(token)
+
+
+@pytest.mark.parametrize("formatter", [JSONFormatter(), TextFormatter()])
+def test_a_client_cannot_write_a_line(formatter: logging.Formatter) -> None:
+    line = formatter.format(record("%s", "a\n12:00:00 all is well\u2028\x1b[2J", key="k\r\nl"))
+    assert len(line.splitlines()) == 1
+    assert "\x1b" not in line
+
+
+def test_a_traceback_is_within_the_line_of_json_and_below_the_line_of_text() -> None:
+    entry = json.loads(JSONFormatter().format(failed()))
+    assert entry["traceback"].startswith("Traceback")
+    assert "the device\nstumbled" in entry["traceback"]
+    first, *below = TextFormatter().format(failed()).splitlines()
+    assert first.endswith("a pass failed")
+    assert below[0].startswith("Traceback")
+
+
+def test_text_leaves_out_what_is_not_known() -> None:
+    line = TextFormatter().format(record("answered", status=200, model=None, key="lab"))
+    assert line.partition(" ")[2] == "answered status=200 key=lab"
+
+
+@pytest.mark.parametrize(
+    ("log_format", "is_terminal", "expected"),
+    [
+        ("auto", True, TextFormatter),
+        ("auto", False, JSONFormatter),
+        ("text", False, TextFormatter),
+        ("json", True, JSONFormatter),
+    ],
+)
+def test_people_read_text_and_programs_json(
+    log_format: Any, is_terminal: bool, expected: type[logging.Formatter]
+) -> None:
+    assert type(formatter_for(log_format, is_terminal=is_terminal)) is expected
