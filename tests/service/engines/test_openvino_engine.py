@@ -1,6 +1,7 @@
 """OpenVINO as an engine: what PyTorch says, from as many threads as it has lanes."""
 
 import threading
+from typing import Any
 
 import pytest
 import torch
@@ -101,3 +102,11 @@ def test_has_at_most_a_lane_for_every_core() -> None:
 
 def test_the_name_says_what_it_is() -> None:
     assert colour_engine().name == "openvino float32"
+
+
+def test_pytorch_keeps_nothing_of_what_was_converted() -> None:
+    """It would keep the code of every network for ever."""
+    code: Any = torch.jit._state._python_cu
+    before = len(code.get_functions())
+    convert(small_network("unet"))
+    assert len(code.get_functions()) <= before
