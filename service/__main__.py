@@ -12,6 +12,8 @@ from pydantic_settings import CliApp
 
 from service.app import create_app
 from service.errors import StartupError
+from service.security.command import run_keys
+from service.security.exposure import is_loopback
 from service.settings import Settings
 
 logger = logging.getLogger("service")
@@ -22,6 +24,10 @@ EXAMPLE = Path(__file__).resolve().parents[1] / "docs" / "cat.jpg"
 class Server(uvicorn.Server):
     """Says where it listens and what to try, once it does."""
 
+    def __init__(self, config: uvicorn.Config, *, is_guarded: bool) -> None:
+        super().__init__(config)
+        self._curl = 'curl -H "Authorization: Bearer $KEY"' if is_guarded else "curl"
+
     async def startup(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
         await super().startup(sockets)  # type: ignore[arg-type]
         if self.should_exit or not self.servers:
@@ -30,9 +36,10 @@ class Server(uvicorn.Server):
         url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
         photo = EXAMPLE if EXAMPLE.exists() else Path("photo.jpg")
         logger.info("listening on %s (page at %s/, API at %s/docs); try:", url, url, url)
-        logger.info("  curl -F %s %s/segment", shlex.quote(f"file=@{photo}"), url)
+        logger.info("  %s -F %s %s/segment", self._curl, shlex.quote(f"file=@{photo}"), url)
         logger.info(
-            "  curl -F %s -H 'Accept: image/png' -o mask.png %s/segment",
+            "  %s -F %s -H 'Accept: image/png' -o mask.png %s/segment",
+            self._curl,
             shlex.quote(f"file=@{photo}"),
             url,
         )
@@ -40,6 +47,8 @@ class Server(uvicorn.Server):
 
 def main() -> int:
     """Exit status: 0 after a clean stop, 2 for settings or a checkpoint that cannot be served."""
+    if sys.argv[1:2] == ["keys"]:
+        return run_keys(sys.argv[2:])
     try:
         settings = CliApp.run(Settings)
     except ValidationError as error:
@@ -56,10 +65,18 @@ def main() -> int:
     except StartupError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
+    is_guarded = app.state.access.guards
+    if not is_guarded and not is_loopback(settings.host):
+        logger.warning("--insecure: whoever reaches %s may use this service", settings.host)
     config = uvicorn.Config(
-        app, host=settings.host, port=settings.port, log_config=None, access_log=False
+        app,
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
     )
-    server = Server(config)
+    server = Server(config, is_guarded=is_guarded)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: None)  # uvicorn raises it once more when it has stopped
     server.run()

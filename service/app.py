@@ -18,12 +18,15 @@ from service.engines.capacity import find_capacity, pass_size, pass_sizes
 from service.engines.choose import Wishes, choose_engine
 from service.engines.engine import Engine
 from service.errors import StartupError
-from service.middleware import BodyLimit, PageHeaders, RequestContext
+from service.middleware import BodyLimit, PageHeaders, RequestContext, add_cors
 from service.problems import add_problem_handlers
 from service.routes import models, operations, segment
 from service.routes.operations import WEB
+from service.security import Access
+from service.security.document import document_keys
 from service.segmenter import Segmenter
 from service.settings import Settings
+from service.trust import Trust
 from service.upload import FORM_OVERHEAD
 
 logger = logging.getLogger(__name__)
@@ -34,6 +37,7 @@ MAX_PASS_PIXELS = 1 << 22  # 64 inputs of 256x256: beyond that no device gets fa
 def create_app(settings: Settings) -> FastAPI:
     """Loads the checkpoint now, so a wrong one raises StartupError before anything listens; the
     lifespan warms up, serves, and answers what was accepted before it ends."""
+    access = Access(settings)
     engine, state = _assemble(settings)
 
     @asynccontextmanager
@@ -56,19 +60,23 @@ def create_app(settings: Settings) -> FastAPI:
         static_url="/docs/static",
     )
     app.state.service = state
+    app.state.access = access
     add_problem_handlers(app)
     for routes in (segment, models, operations):
         app.include_router(routes.router)
     app.mount("/web", StaticFiles(directory=WEB), name="web")
+    document_keys(app, guards=access.guards)
     app.add_middleware(BodyLimit, limit_of=_body_limits(settings))
     app.add_middleware(PageHeaders)
+    add_cors(app, settings.cors_origin)
     app.add_middleware(RequestContext)
     return app
 
 
 def _assemble(settings: Settings) -> tuple[Engine, State]:
     """From the folder of checkpoints to the engine, and what feeds it."""
-    checkpoint = load_active(settings.checkpoints, settings.model)
+    trust = Trust(settings.checkpoints, settings.allowed_sha256)
+    checkpoint = load_active(settings.checkpoints, settings.model, trust)
     wishes = Wishes(
         device=settings.device,
         engine=settings.engine,
@@ -91,7 +99,7 @@ def _assemble(settings: Settings) -> tuple[Engine, State]:
         max_pixels=settings.max_pixels,
         max_waiting=settings.max_queue,
     )
-    catalog = Catalog(settings.checkpoints, checkpoint.manifest, choice)
+    catalog = Catalog(settings.checkpoints, checkpoint.manifest, choice, trust)
     return choice.engine, State(settings, catalog, segmenter)
 
 

@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 from models import Checkpoint, ListedCheckpoint, inspect_checkpoint, load_checkpoint
@@ -10,18 +11,24 @@ from models.errors import ModelError
 from models.manifest import Manifest
 from service.engines.choose import Choice
 from service.errors import StartupError, UnknownModelError
+from service.redaction import without_folders
 from service.schemas import EngineEntry, ModelEntry
+from service.trust import Trust
 
 logger = logging.getLogger(__name__)
 
 Stamp = tuple[int, int, int, int]  # size and modification time of the .pth and its manifest
+_UNSETTLED: Stamp = (-1, -1, -1, -1)  # no file's: looked at again the next time
 
 
 class Catalog:
     """Lists a folder; a file is read and hashed again only when it has changed."""
 
-    def __init__(self, folder: Path, active: Manifest, choice: Choice) -> None:
+    def __init__(
+        self, folder: Path, active: Manifest, choice: Choice, trust: Trust | None = None
+    ) -> None:
         self.folder = folder
+        self._trust = trust or Trust(folder)
         self.active = active
         self._choice = choice
         self._seen: dict[Path, tuple[Stamp, ListedCheckpoint]] = {}
@@ -37,12 +44,12 @@ class Catalog:
     def manifest(self, name: str) -> Manifest:
         """Raises UnknownModelError for a name that is not listed, or listed as invalid."""
         if name == self.active.name:
-            return self.active
+            return _without_folders(self.active)
         for listed in self._listed():
             if listed.name == name:
                 if listed.manifest is None:
                     raise UnknownModelError(f"checkpoint {name!r} is invalid: {listed.reason}")
-                return listed.manifest
+                return _without_folders(listed.manifest)
         raise UnknownModelError(f"there is no checkpoint {name!r}; GET /models lists them")
 
     def require_active(self, name: str | None) -> None:
@@ -59,9 +66,13 @@ class Catalog:
     def _inspected(self, path: Path, name: str) -> tuple[Stamp, ListedCheckpoint]:
         stamp = (*_stat(path), *_stat(path.with_suffix(".json")))
         known = self._seen.get(path)
-        if known is not None and known[0] == stamp:
+        is_misplaced = self._trust.misplacement(path) is not None  # a link changes, not its stamp
+        if known is not None and known[0] == stamp and not is_misplaced:
             return known
-        return stamp, inspect_checkpoint(path, name=name)
+        listed = self._trust.refused(path, name) or inspect_checkpoint(path, name=name)
+        if listed.reason is not None:
+            listed = replace(listed, reason=without_folders(listed.reason))
+        return _UNSETTLED if is_misplaced else stamp, listed
 
     def _active_entry(self, size: int) -> ModelEntry:
         weights = self.active.weights
@@ -75,7 +86,7 @@ class Catalog:
         return _entry(listed.manifest, status, listed.reason, listed.bytes, name=listed.name)
 
 
-def load_active(folder: Path, name: str | None) -> Checkpoint:
+def load_active(folder: Path, name: str | None, trust: Trust | None = None) -> Checkpoint:
     """The checkpoint to serve; StartupError says why there is none."""
     files = find_checkpoints(folder)
     if name is None:
@@ -87,8 +98,11 @@ def load_active(folder: Path, name: str | None) -> Checkpoint:
     if stem not in files:
         found = ", ".join(files) or "no checkpoint"
         raise StartupError(f"--model {name}: not in {folder}, which holds {found}")
+    trust = trust or Trust(folder)
     try:
+        trust.require(files[stem])
         checkpoint = load_checkpoint(files[stem], name=stem)
+        trust.require_loaded(checkpoint)
     except ModelError as error:
         raise StartupError(f"--model {name}: {error}") from error
     channels = checkpoint.manifest.arguments.in_channels
@@ -119,10 +133,21 @@ def _engine_entry(choice: Choice) -> EngineEntry:
     return EngineEntry(
         name=choice.engine.name,
         device=str(choice.engine.device),
-        reason=choice.reason,
+        reason=without_folders(choice.reason),
         agreement=choice.agreement,
-        refused=choice.refused,
+        refused=[without_folders(each) for each in choice.refused],
     )
+
+
+def _without_folders(manifest: Manifest) -> Manifest:
+    """The command of its training names folders of the machine where it was trained."""
+    record = manifest.training
+    if record is None:
+        return manifest
+    update: dict[str, str] = {"command": without_folders(record.command)}
+    if record.resumed_by is not None:
+        update["resumed_by"] = without_folders(record.resumed_by)
+    return manifest.model_copy(update={"training": record.model_copy(update=update)})
 
 
 def _stat(path: Path) -> tuple[int, int]:

@@ -3,16 +3,21 @@
 ServiceError                  carries its HTTP status and title
 ├── BadImageError             400  not an image, or a broken one
 ├── BadRequestError           400  a body that is not what its Content-Type says
+├── UnauthorizedError         401  no API key, or one that is unknown
+├── ForbiddenError            403  the API key does not allow this, or there is none that could
 ├── UnknownModelError         404  no such checkpoint, or it is not loaded
 ├── NotAcceptableError        406  none of the media types the client accepts
 ├── TooLargeError             413  more bytes, pixels or files than the limits
 ├── UnsupportedMediaTypeError 415  a body that cannot hold an image
 ├── InvalidRequestError       422  a field is missing, empty or repeated
+├── TooManyRequestsError      429  more requests in a minute than one client may send
 ├── EngineFailedError         500  the network failed on this image
 └── OverloadedError           503  the queue is full, or the service is stopping
 StartupError                  the configuration cannot serve; ends the process
+└── KeysError                 API keys that cannot be read; while serving, the last good ones stay
 """
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 
@@ -23,9 +28,11 @@ class ServiceError(Exception):
     title: ClassVar[str] = "Internal error"
     headers: ClassVar[dict[str, str]] = {}
 
-    def __init__(self, detail: str) -> None:
+    def __init__(self, detail: str, *, headers: Mapping[str, str] | None = None) -> None:
+        """`headers` are added to those that every error of this kind is sent with."""
         super().__init__(detail)
         self.detail = detail
+        self.own_headers = headers or {}
 
 
 class BadImageError(ServiceError):
@@ -36,6 +43,23 @@ class BadImageError(ServiceError):
 class BadRequestError(ServiceError):
     status = 400
     title = "Malformed request"
+
+
+class UnauthorizedError(ServiceError):
+    """RFC 6750: what was sent and is wrong is told apart from what was not sent."""
+
+    status = 401
+    title = "Unauthorized"
+    headers: ClassVar[dict[str, str]] = {"WWW-Authenticate": 'Bearer realm="maskwright"'}
+
+    def __init__(self, detail: str, *, is_wrong: bool = False) -> None:
+        challenge = self.headers["WWW-Authenticate"] + ', error="invalid_token"'
+        super().__init__(detail, headers={"WWW-Authenticate": challenge} if is_wrong else None)
+
+
+class ForbiddenError(ServiceError):
+    status = 403
+    title = "Forbidden"
 
 
 class UnknownModelError(ServiceError):
@@ -63,6 +87,14 @@ class InvalidRequestError(ServiceError):
     title = "Invalid request"
 
 
+class TooManyRequestsError(ServiceError):
+    status = 429
+    title = "Too many requests"
+
+    def __init__(self, detail: str, retry_after_s: int = 60) -> None:
+        super().__init__(detail, headers={"Retry-After": str(retry_after_s)})
+
+
 class EngineFailedError(ServiceError):
     status = 500
     title = "Segmentation failed"
@@ -76,3 +108,7 @@ class OverloadedError(ServiceError):
 
 class StartupError(Exception):
     """The service cannot start as configured; the message names the option and the reason."""
+
+
+class KeysError(StartupError):
+    """A list of API keys that cannot be used; the message names its source and the line."""

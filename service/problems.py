@@ -32,7 +32,7 @@ def add_problem_handlers(app: FastAPI) -> None:
 async def _service_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, ServiceError)
     content = problem(error.status, error.title, error.detail)
-    return _respond(request, content, error.headers)
+    return _respond(request, content, {**error.headers, **error.own_headers})
 
 
 async def _http_error(request: Request, error: Exception) -> JSONResponse:

@@ -1,14 +1,17 @@
 """GET /models and GET /models/{name}."""
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends
 from fastapi.concurrency import run_in_threadpool
 
 from models.manifest import Manifest
 from service.dependencies import AppState
-from service.routes.segment import ERRORS
+from service.routes.segment import ERRORS, GUARDED
 from service.schemas import ModelList
+from service.security import require_scope
 
-router = APIRouter(tags=["models"])
+router = APIRouter(
+    tags=["models"], dependencies=[Depends(require_scope("segment"))], responses=GUARDED
+)
 
 
 @router.get("/models")

@@ -3,19 +3,21 @@
 import asyncio
 import logging
 from typing import Annotated, Any
+from urllib.parse import quote
 
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
 
 from service.dependencies import AppState, State
 from service.errors import OverloadedError, ServiceError
 from service.negotiation import Output, choose_output
 from service.schemas import BatchItem, BatchResponse, Problem, SegmentResponse
+from service.security import require_scope
 from service.segmenter import Segmented
 from service.upload import Upload, read_upload, read_uploads, require_size
 
 logger = logging.getLogger(__name__)
 
-router = APIRouter(tags=["segmentation"])
+HEADER_SAFE = " !#$&'()*+,/:;=?@[]^`{|}~"  # other characters, which a header cannot hold: %XX
 
 Model = Annotated[str | None, Query(description="must be the active model when given")]
 Accept = Annotated[str | None, Header(description="application/json or image/png")]
@@ -30,6 +32,14 @@ ERRORS: dict[int | str, dict[str, Any]] = {
         (415, "a body that cannot hold an image"),
         (422, "the field is missing or is not a file"),
         (503, "the queue is full; see Retry-After"),
+    )
+}
+GUARDED: dict[int | str, dict[str, Any]] = {
+    status: {"description": text, "content": _PROBLEM}
+    for status, text in (
+        (401, "no API key, or one that is unknown"),
+        (403, "the API key lacks the scope"),
+        (429, "too many requests in a minute; see Retry-After"),
     )
 }
 _FILE = {"type": "string", "format": "binary"}
@@ -59,6 +69,11 @@ SEVERAL_IMAGES = {
         },
     }
 }
+
+
+router = APIRouter(
+    tags=["segmentation"], dependencies=[Depends(require_scope("segment"))], responses=GUARDED
+)
 
 
 @router.post(
@@ -146,7 +161,7 @@ def _require_ready(state: State) -> None:
 
 def _model_headers(state: State) -> dict[str, str]:
     weights = state.segmenter.manifest.weights
-    headers = {"X-Model": state.segmenter.manifest.name}
+    headers = {"X-Model": quote(state.segmenter.manifest.name, safe=HEADER_SAFE)}
     if weights is not None:
         headers["X-Model-Digest"] = f"sha256:{weights.sha256}"
     return headers

@@ -19,6 +19,7 @@ import pytest
 
 from models import save_checkpoint
 from service.__main__ import main
+from service.security.command import run_keys
 from tests.networks import manifest_for, small_network
 from tests.service.clients import GOOD, assert_problem
 from tests.service.colours import (
@@ -89,6 +90,10 @@ REFUSED: dict[str, tuple[Prepare, list[str]]] = {
     "unknown device": (lambda _: ["--device", "abacus"], ["--device", "abacus"]),
     "unknown precision": (lambda _: ["--precision", "int3"], ["--precision", "int3"]),
     "no queue": (lambda _: ["--max-queue", "0"], ["--max-queue", "0"]),
+    "open to others": (lambda _: ["--host", "0.0.0.0"], ["--host 0.0.0.0", "--insecure", "key"]),
+    "no key file": (lambda _: ["--api-key-file", "none.txt"], ["--api-key-file none.txt"]),
+    "no origin": (lambda _: ["--cors-origin", "a.example"], ["--cors-origin", "a.example"]),
+    "no hash": (lambda _: ["--allowed-sha256", "abc"], ["--allowed-sha256 abc"]),
     "unknown log level": (lambda _: ["--log-level", "loud"], ["--log-level", "loud"]),
 }
 
@@ -313,6 +318,32 @@ class TestServing:
 
     def test_errors_over_the_wire_are_problems(self, server: Server) -> None:
         assert_problem(httpx.get(f"{server.url}/nowhere", timeout=30), 404, "/nowhere")
+
+
+class TestGuarded:
+    def test_a_key_made_by_the_command_opens_a_service_on_every_address(
+        self, served_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        file = tmp_path / "keys.txt"
+        assert run_keys(["new", "--name", "robot", "--file", str(file)]) == 0
+        key = capsys.readouterr().out.strip()
+        options = ("--host", "0.0.0.0", "--port", "0", "--device", "cpu", "--engine", "torch")
+        server = launch("--checkpoints", served_folder, "--api-key-file", file, *options)
+        try:
+            server.wait_until_listening()
+            url = f"http://127.0.0.1:{server.url.rpartition(':')[2]}/models"
+            assert_problem(httpx.get(url, timeout=30), 401)
+            headers = {"X-API-Key": key}
+            answer = httpx.get(url, headers=headers, timeout=30)
+            assert answer.status_code == 200
+            assert "server" not in answer.headers
+            assert run_keys(["revoke", "--name", "robot", "--file", str(file)]) == 0
+            assert_problem(httpx.get(url, headers=headers, timeout=30), 401)
+        finally:
+            server.stop(signal.SIGTERM)
+        log = "\n".join(server.log)
+        assert 'curl -H "Authorization: Bearer $KEY" -F' in log
+        assert key not in log
 
 
 class TestStopping:
