@@ -1,7 +1,7 @@
 # `make serve` and `make test` set everything up; a second run sets up nothing again.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test lint types bench bench-peers bench-train lock docker-test clean
+.PHONY: help setup serve test lint types bench bench-peers bench-train lock audit sbom docker-test clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -66,6 +66,33 @@ lock: ## pin what a fresh install gives today
 	build/lock/bin/python -m pip install --quiet '.[$(EXTRAS)]'
 	build/lock/bin/python -m pip freeze --exclude maskwright | \
 		grep -v ' @ ' > requirements.lock
+
+AUDIT := build/audit
+AUDIT_STAMP := $(AUDIT)/.installed
+
+# tools of their own: what they bring must not end up among the dependencies they list
+$(AUDIT_STAMP):
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3" >&2; exit 1; }
+	rm -rf $(AUDIT) && $(PYTHON) -m venv $(AUDIT)
+	$(AUDIT)/bin/python -m pip install --quiet --disable-pip-version-check \
+		'pip-audit>=2.7,<3' 'cyclonedx-bom>=5,<8'
+	@touch $@
+
+# pip-audit exits with 1 both for a vulnerability and without its database; only then no report
+audit: $(AUDIT_STAMP) ## look the pinned dependencies up among the known vulnerabilities
+	@rm -f build/audit.json
+	@$(AUDIT)/bin/pip-audit --requirement $(or $(REQUIREMENTS),requirements.lock) --no-deps --disable-pip \
+		--progress-spinner off --format json --output build/audit.json; status=$$?; \
+	if [ ! -s build/audit.json ]; then \
+		echo "NOT AUDITED: pip-audit could not ask its database of vulnerabilities (see above)" >&2; exit 2; \
+	fi; \
+	$(AUDIT)/bin/python -c 'import json; [print(p["name"], p["version"], v["id"], "fixed in", ", ".join(v["fix_versions"]) or "none") for p in json.load(open("build/audit.json"))["dependencies"] for v in p.get("vulns", [])]'; \
+	exit $$status
+
+sbom: $(STAMP) $(AUDIT_STAMP) ## list what .venv holds as CycloneDX JSON, offline: build/sbom.json
+	$(AUDIT)/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
+		--output-format JSON --output-file build/sbom.json $(BIN)/python
+	@echo "build/sbom.json"
 
 docker-test: ## build both images with the running Docker engine and try them
 	docker/test.sh
