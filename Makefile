@@ -1,12 +1,12 @@
 # `make serve` and `make test` set everything up; a second run sets up nothing again.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test lint types bench bench-peers bench-train lock docker-test clean
+.PHONY: help setup serve test lint types bench bench-peers bench-train lock audit sbom docker-test clean
 
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-EXTRAS := service,openvino,trainer,export,tensorboard,pretrained,dev
+EXTRAS := service,openvino,telemetry,trainer,export,tensorboard,pretrained,dev
 PEERS := build/bench-peers
 PEERS_STAMP := $(PEERS)/.installed
 PEER_PACKAGES := fastapi uvicorn python-multipart pillow numpy litserve bentoml 'ray[serve]'
@@ -66,6 +66,30 @@ lock: ## pin what a fresh install gives today
 	build/lock/bin/python -m pip install --quiet '.[$(EXTRAS)]'
 	build/lock/bin/python -m pip freeze --exclude maskwright | \
 		grep -v ' @ ' > requirements.lock
+
+AUDIT := build/audit
+AUDIT_STAMP := $(AUDIT)/.installed
+
+# tools of their own: what they bring must not end up among the dependencies they list
+$(AUDIT_STAMP):
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3" >&2; exit 1; }
+	rm -rf $(AUDIT) && $(PYTHON) -m venv $(AUDIT)
+	$(AUDIT)/bin/python -m pip install --quiet --disable-pip-version-check \
+		'pip-audit>=2.7,<3' 'cyclonedx-bom>=5,<8'
+	@touch $@
+
+# pip-audit's own exit status tells neither a vulnerability from a database out of reach nor what
+# it skipped: tools/audit.py reads its report
+audit: $(AUDIT_STAMP) ## look the pinned dependencies up among the known vulnerabilities
+	@rm -f build/audit.json
+	-@$(AUDIT)/bin/pip-audit --requirement $(or $(REQUIREMENTS),requirements.lock) --no-deps --disable-pip \
+		--progress-spinner off --format json --output build/audit.json
+	@$(AUDIT)/bin/python tools/audit.py build/audit.json
+
+sbom: $(STAMP) $(AUDIT_STAMP) ## list what .venv holds as CycloneDX JSON, offline: build/sbom.json
+	$(AUDIT)/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
+		--output-format JSON --output-file build/sbom.json $(BIN)/python
+	@echo "build/sbom.json"
 
 docker-test: ## build both images with the running Docker engine and try them
 	docker/test.sh

@@ -11,7 +11,7 @@ umask 022 # the trainer's user must be able to read the data
 project=maskwright-test-$$
 work=$(mktemp -d)
 url= # the service's, once it runs
-unset COMPOSE_FILE COMPOSE_PROFILES SERVICE_MEMORY TRAINER_MEMORY
+unset COMPOSE_FILE COMPOSE_PROFILES SERVICE_MEMORY TRAINER_MEMORY API_KEYS
 export COMPOSE_PROJECT_NAME=$project
 export MODEL=voc PORT=0 DATA=$work/data # port 0: the engine picks a free one
 
@@ -166,6 +166,23 @@ expect "effective capabilities" 0000000000000000 "$(process_status CapEff)"
 expect "new privileges refused" 1 "$(process_status NoNewPrivs)"
 expect "root filesystem" ro "$(mount_mode /)"
 expect "checkpoints, in the service" ro "$(mount_mode /checkpoints)"
+
+say "keys"
+in_container() { docker compose run --rm --no-deps -T "$@"; }
+refused=$(in_container --env SERVICE_INSECURE=false service 2>&1) &&
+    fail "without a key the service listens on every address"
+[[ $refused == *--api-key-file* ]] || fail "the refusal does not say what to do: $refused"
+echo "ok: without a key and without SERVICE_INSECURE the service does not start"
+key=$(in_container service keys new --name test 2>"$work/line")
+API_KEYS=$(grep "^test:segment:" "$work/line")
+export API_KEYS
+serve voc
+expect "GET /models without a key" 401 \
+    "$(get --output /dev/null --write-out '%{http_code}' "$url/models")"
+expect "GET /models with it" 200 \
+    "$(get --output /dev/null --write-out '%{http_code}' --header "X-API-Key: $key" "$url/models")"
+unset API_KEYS
+serve voc
 
 say "train"
 mkdir "$DATA"

@@ -13,6 +13,8 @@ from pydantic_settings import CliApp
 
 from service.app import create_app
 from service.errors import StartupError
+from service.security.command import run_keys
+from service.security.exposure import is_loopback
 from service.settings import Settings
 from service.telemetry.logs import set_up_logging
 from service.telemetry.tracing import find_tracing
@@ -29,6 +31,10 @@ class Server(uvicorn.Server):
         self.config.app.state.service.registry.stop()  # type: ignore[union-attr]
         super().handle_exit(sig, frame)
 
+    def __init__(self, config: uvicorn.Config, *, is_guarded: bool) -> None:
+        super().__init__(config)
+        self._curl = 'curl -H "Authorization: Bearer $KEY"' if is_guarded else "curl"
+
     async def startup(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
         await super().startup(sockets)  # type: ignore[arg-type]
         if self.should_exit or not self.servers:
@@ -37,9 +43,10 @@ class Server(uvicorn.Server):
         url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
         photo = EXAMPLE if EXAMPLE.exists() else Path("photo.jpg")
         logger.info("listening on %s (page at %s/, API at %s/docs); try:", url, url, url)
-        logger.info("  curl -F %s %s/segment", shlex.quote(f"file=@{photo}"), url)
+        logger.info("  %s -F %s %s/segment", self._curl, shlex.quote(f"file=@{photo}"), url)
         logger.info(
-            "  curl -F %s -H 'Accept: image/png' -o mask.png %s/segment",
+            "  %s -F %s -H 'Accept: image/png' -o mask.png %s/segment",
+            self._curl,
             shlex.quote(f"file=@{photo}"),
             url,
         )
@@ -47,6 +54,8 @@ class Server(uvicorn.Server):
 
 def main() -> int:
     """Exit status: 0 after a clean stop, 2 for settings or a checkpoint that cannot be served."""
+    if sys.argv[1:2] == ["keys"]:
+        return run_keys(sys.argv[2:])
     try:
         settings = CliApp.run(Settings)
     except ValidationError as error:
@@ -61,10 +70,18 @@ def main() -> int:
     except StartupError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
+    is_guarded = app.state.access.guards
+    if not is_guarded and not is_loopback(settings.host):
+        logger.warning("--insecure: whoever reaches %s may use this service", settings.host)
     config = uvicorn.Config(
-        app, host=settings.host, port=settings.port, log_config=None, access_log=False
+        app,
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
     )
-    server = Server(config)
+    server = Server(config, is_guarded=is_guarded)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: None)  # uvicorn raises it once more when it has stopped
     server.run()

@@ -16,15 +16,18 @@ from service.codec import Codec
 from service.dependencies import State
 from service.errors import StartupError
 from service.loader import Loader
-from service.middleware import BodyLimit, PageHeaders, RequestContext
+from service.middleware import BodyLimit, PageHeaders, RequestContext, add_cors
 from service.problems import add_problem_handlers
 from service.registry import Registry
 from service.routes import admin, models, operations, segment
 from service.routes.operations import WEB
+from service.security import Access
+from service.security.document import document_keys
 from service.settings import Settings
-from service.telemetry.access import Access
+from service.telemetry.access import AccessLog
 from service.telemetry.moment import Moment
 from service.telemetry.telemetry import Telemetry
+from service.trust import Trust
 from service.upload import FORM_OVERHEAD
 from service.watch import watching
 
@@ -37,6 +40,7 @@ logger = logging.getLogger(__name__)
 def create_app(settings: Settings, *, spans: "Spans | None" = None) -> FastAPI:
     """Loads the checkpoint now, so a wrong one raises StartupError before anything listens; the
     lifespan warms up, serves, and answers what was accepted before it ends."""
+    access = Access(settings)
     state = _assemble(settings, Telemetry(spans))
 
     @asynccontextmanager
@@ -62,30 +66,34 @@ def create_app(settings: Settings, *, spans: "Spans | None" = None) -> FastAPI:
         **tracing,
     )
     app.state.service = state
+    app.state.access = access
     add_problem_handlers(app)
     for routes in (segment, models, admin, operations):
         app.include_router(routes.router)
     app.mount("/web", StaticFiles(directory=WEB), name="web")
+    document_keys(app, guards=access.guards)
     app.add_middleware(BodyLimit, limit_of=_body_limits(settings))
     app.add_middleware(PageHeaders)
+    add_cors(app, settings.cors_origin)
     # every other middleware before this line: what it answers is seen as well
-    app.add_middleware(Access, telemetry=state.telemetry)
+    app.add_middleware(AccessLog, telemetry=state.telemetry)
     app.add_middleware(RequestContext)
     return app
 
 
 def _assemble(settings: Settings, telemetry: Telemetry) -> State:
     """From the folder of checkpoints to the first model, and what will load others."""
-    checkpoint = load_active(settings.checkpoints, settings.model)
+    trust = Trust(settings.checkpoints, settings.allowed_sha256)
+    checkpoint = load_active(settings.checkpoints, settings.model, trust)
     codec = Codec(
         threads=settings.threads, max_pixels=settings.max_pixels, max_waiting=settings.max_queue
     )
-    loader = Loader(settings, codec, telemetry)
+    loader = Loader(settings, codec, telemetry, trust)
     try:
         model = loader.assemble(checkpoint)
     except ModelError as error:
         raise StartupError(f"--device {settings.device}: {error}") from error
-    catalog = Catalog(settings.checkpoints)
+    catalog = Catalog(settings.checkpoints, trust)
     registry = Registry(catalog, loader, model, limit=settings.max_loaded_models)
     state = State(settings, catalog, codec, registry, telemetry)
     telemetry.metrics.follow(

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from models import Checkpoint, ListedCheckpoint, inspect_checkpoint, load_checkpoint
@@ -10,16 +11,20 @@ from models.errors import CheckpointError, ModelError
 from models.manifest import Manifest
 from service.entries import listed_entry
 from service.errors import StartupError, UnknownModelError
+from service.redaction import without_folders
 from service.schemas import ModelEntry
+from service.trust import Trust
 
 Stamp = tuple[int, int, int, int]  # size and modification time of the .pth and its manifest
+_UNSETTLED: Stamp = (-1, -1, -1, -1)  # no file's: looked at again the next time
 
 
 class Catalog:
     """Lists a folder; a file is read and hashed again only when it has changed."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, trust: Trust | None = None) -> None:
         self.folder = folder
+        self._trust = trust or Trust(folder)
         self._seen: dict[Path, tuple[Stamp, ListedCheckpoint]] = {}
         self._lock = threading.Lock()
 
@@ -70,21 +75,27 @@ class Catalog:
     def _inspected(self, path: Path, name: str) -> tuple[Stamp, ListedCheckpoint]:
         stamp = (*_stat(path), *_stat(path.with_suffix(".json")))
         known = self._seen.get(path)
-        if known is not None and known[0] == stamp:
+        is_misplaced = self._trust.misplacement(path) is not None  # a link changes, not its stamp
+        if known is not None and known[0] == stamp and not is_misplaced:
             return known
-        return stamp, inspect_checkpoint(path, name=name)
+        listed = self._trust.refused(path, name) or inspect_checkpoint(path, name=name)
+        if listed.reason is not None:
+            listed = replace(listed, reason=without_folders(listed.reason))
+        return _UNSETTLED if is_misplaced else stamp, listed
 
 
-def read_checkpoint(path: Path, *, name: str) -> Checkpoint:
+def read_checkpoint(path: Path, trust: Trust, *, name: str) -> Checkpoint:
     """A checkpoint for photographs; ModelError says what is wrong with it."""
+    trust.require(path)
     checkpoint = load_checkpoint(path, name=name)
+    trust.require_loaded(checkpoint)
     channels = checkpoint.manifest.arguments.in_channels
     if channels != 3:
         raise CheckpointError(f"takes {channels} channels, uploads have 3 (RGB)")
     return checkpoint
 
 
-def load_active(folder: Path, name: str | None) -> Checkpoint:
+def load_active(folder: Path, name: str | None, trust: Trust | None = None) -> Checkpoint:
     """The checkpoint to serve first; StartupError says why there is none."""
     files = find_checkpoints(folder)
     if name is None:
@@ -97,7 +108,7 @@ def load_active(folder: Path, name: str | None) -> Checkpoint:
         found = ", ".join(files) or "no checkpoint"
         raise StartupError(f"--model {name}: not in {folder}, which holds {found}")
     try:
-        return read_checkpoint(files[stem], name=stem)
+        return read_checkpoint(files[stem], trust or Trust(folder), name=stem)
     except ModelError as error:
         raise StartupError(f"--model {name}: {error}") from error
 

@@ -3,6 +3,7 @@
 from models import ListedCheckpoint
 from models.manifest import Manifest
 from service.engines.choose import Choice
+from service.redaction import without_folders
 from service.schemas import EngineEntry, ModelEntry
 
 
@@ -15,9 +16,9 @@ def loaded_entry(
     engine = EngineEntry(
         name=choice.engine.name,
         device=str(choice.engine.device),
-        reason=choice.reason,
+        reason=without_folders(choice.reason),
         agreement=choice.agreement,
-        refused=choice.refused,
+        refused=[without_folders(each) for each in choice.refused],
     )
     return entry.model_copy(update={"engine": engine})
 

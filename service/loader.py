@@ -14,9 +14,11 @@ from service.engines.choose import Wishes, choose_engine
 from service.engines.engine import is_out_of_memory
 from service.errors import OverloadedError, ServiceError, StartupError, UnservableModelError
 from service.loaded import LoadedModel
+from service.redaction import without_folders
 from service.segmenter import Segmenter
 from service.settings import Settings
 from service.telemetry.telemetry import Telemetry
+from service.trust import Trust
 
 logger = logging.getLogger(__name__)
 
@@ -27,10 +29,13 @@ class Loader:
     """Reads, chooses an engine, warms it up: seconds of work, for a thread of its own. After
     `stop` a load that is under way is given up before its next step."""
 
-    def __init__(self, settings: Settings, codec: Codec, telemetry: Telemetry) -> None:
+    def __init__(
+        self, settings: Settings, codec: Codec, telemetry: Telemetry, trust: Trust
+    ) -> None:
         self._settings = settings
         self._telemetry = telemetry
         self._codec = codec
+        self._trust = trust
         self._stopping = False
 
     def stop(self) -> None:
@@ -93,7 +98,7 @@ class Loader:
 
     def _load(self, path: Path, name: str, instead_of: LoadedModel | None) -> LoadedModel:
         self._require_going_on()
-        checkpoint = read_checkpoint(path, name=name)
+        checkpoint = read_checkpoint(path, self._trust, name=name)
         if instead_of is not None and checkpoint.manifest == instead_of.manifest:
             return instead_of
         self._require_going_on()
@@ -129,8 +134,8 @@ def _shape(model: LoadedModel) -> tuple[object, ...]:
 
 
 def _failure(error: Exception, path: Path, name: str) -> ServiceError:
-    """What the client is told: the reason, without the folder's place on this machine."""
-    reason = str(error).replace(f"{path.parent}/", "")
+    """What the client is told: the reason, without any place on this machine."""
+    reason = without_folders(str(error).replace(f"{path.parent}/", ""))
     if isinstance(error, ModelError | StartupError):
         return UnservableModelError(f"model {name!r} cannot be loaded: {reason}")
     logger.error("loading %s failed", name, exc_info=error)

@@ -1,4 +1,4 @@
-"""ASGI middleware: request ids, the byte limit on bodies, and headers for browsers.
+"""ASGI middleware: request ids, the byte limit on bodies, headers for browsers, other origins.
 
 The limit counts what streams in, because Content-Length can lie and Starlette's form parser
 would spool a file of any size to disk before a route sees it.
@@ -7,10 +7,12 @@ would spool a file of any size to disk before a route sees it.
 import re
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import anyio
+from fastapi import FastAPI
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import TooLargeError
@@ -25,6 +27,15 @@ PAGE_POLICY = (
     "default-src 'self'; img-src 'self' blob: data:; object-src 'none'; base-uri 'none'; "
     "form-action 'self'; frame-ancestors 'none'"
 )
+# Swagger UI starts from a script within its page, and styles itself
+DOCS_POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'self'; "
+    "frame-ancestors 'none'"
+)
+# an answer that a browser was made to show as a page may load and run nothing
+ANSWER_POLICY = "default-src 'none'; frame-ancestors 'none'"
+ANSWERS = ("application/json", "application/problem+json", "image/png")
 
 
 class RequestContext:
@@ -115,7 +126,11 @@ class _Body:
 
 
 class PageHeaders:
-    """A content security policy on everything a browser renders."""
+    """What a browser may do with an answer: what it may load from, who may frame or embed it.
+
+    Answers, unlike the page's own files, are nothing to be kept by a cache either: it might give
+    them to somebody without a key.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -123,12 +138,39 @@ class PageHeaders:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def send_with_policy(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                if headers.get("content-type", "").startswith("text/html") and not str(
-                    scope.get("path", "")
-                ).startswith("/docs"):
-                    headers["Content-Security-Policy"] = PAGE_POLICY
-                    headers["Referrer-Policy"] = "no-referrer"
+                _restrict(MutableHeaders(scope=message), str(scope["path"]))
             await send(message)
 
         await self.app(scope, receive, send_with_policy)
+
+
+def _restrict(headers: MutableHeaders, path: str) -> None:
+    kind = headers.get("content-type", "").partition(";")[0]
+    headers["Referrer-Policy"] = "no-referrer"
+    headers["X-Frame-Options"] = "DENY"
+    headers["Cross-Origin-Resource-Policy"] = "same-origin"
+    if kind == "text/html":
+        headers["Content-Security-Policy"] = (
+            DOCS_POLICY if path.startswith("/docs") else PAGE_POLICY
+        )
+    elif kind in ANSWERS and not path.startswith(("/web/", "/docs/")):
+        headers["Content-Security-Policy"] = ANSWER_POLICY
+        headers["Cache-Control"] = "no-store"
+
+
+def add_cors(app: FastAPI, origins: Sequence[str]) -> None:
+    """Pages of these origins may call the service; without any, only its own page can."""
+    if origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["Authorization", "Content-Type", "X-API-Key", "X-Request-ID"],
+            expose_headers=[
+                "Retry-After",
+                "Server-Timing",
+                "X-Model",
+                "X-Model-Digest",
+                "X-Request-ID",
+            ],
+        )

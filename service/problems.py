@@ -32,7 +32,8 @@ def add_problem_handlers(app: FastAPI) -> None:
 async def _service_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, ServiceError)
     content = problem(error.status, error.title, error.detail)
-    return _respond(request, content, error.headers, reason=error.reason)
+    headers = {**error.headers, **error.own_headers}
+    return _respond(request, content, headers, reason=error.reason)
 
 
 async def _http_error(request: Request, error: Exception) -> JSONResponse:

@@ -1,11 +1,12 @@
 """Settings: every option is `--name` on the command line and `SERVICE_NAME` in the environment."""
 
 import os
+import re
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BeforeValidator, Field, field_validator
+from pydantic_settings import BaseSettings, CliImplicitFlag, NoDecode, SettingsConfigDict
 
 from service.telemetry.logs import LogFormat
 
@@ -14,6 +15,17 @@ MIB = 1024 * 1024
 
 def _cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "maskwright"
+
+
+def _parted(value: Any) -> Any:
+    """One text with commas, as the environment holds it."""
+    if not isinstance(value, str):
+        return value
+    return tuple(part.strip() for part in value.split(",") if part.strip())
+
+
+Several = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_parted)]  # may be repeated
+ORIGIN = re.compile(r"\*|https?://[^\s/?#*@]+")
 
 
 class Settings(BaseSettings):
@@ -72,7 +84,33 @@ class Settings(BaseSettings):
         le=256,
         description="threads that decode and encode images",
     )
+    api_key_file: Path | None = Field(
+        None, description="file of API keys, a line each; read again whenever it changes"
+    )
+    api_keys: str | None = Field(
+        None, description="API keys, the same lines with blanks between them"
+    )
+    insecure: CliImplicitFlag[bool] = Field(
+        False, description="without any key, be open to other machines all the same"
+    )
+    requests_per_minute: int | None = Field(
+        None, ge=1, description="of each API key; of each address where there are no keys"
+    )
+    cors_origin: Several = Field(
+        (), description="origin whose pages may call the service, such as https://a.example"
+    )
+    allowed_sha256: Several = Field(
+        (), description="hash of a checkpoint that may be loaded, or a file of them; others not"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: LogFormat = Field(
         "auto", description="text, json, or auto: text on a terminal, JSON elsewhere"
     )
+
+    @field_validator("cors_origin")
+    @classmethod
+    def _origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in origins:
+            if not ORIGIN.fullmatch(origin):
+                raise ValueError(f"{origin!r} is not an origin, such as https://a.example")
+        return origins

@@ -2,11 +2,12 @@
 
 from typing import Any
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Depends, Response
 
 from service.dependencies import AppState, require_ready
-from service.routes.segment import ERRORS
+from service.routes.segment import ERRORS, GUARDED
 from service.schemas import ModelEntry
+from service.security import require_scope
 
 ADMIN_ERRORS: dict[int | str, dict[str, Any]] = {
     status: {**ERRORS[404], "description": text}
@@ -18,8 +19,9 @@ ADMIN_ERRORS: dict[int | str, dict[str, Any]] = {
     )
 }
 
-# who may: `dependencies` is the place for what holds for every route here and for no other
-router = APIRouter(tags=["admin"], dependencies=[], responses=ADMIN_ERRORS)
+router = APIRouter(
+    tags=["admin"], dependencies=[Depends(require_scope("admin"))], responses=GUARDED | ADMIN_ERRORS
+)
 
 
 @router.post(

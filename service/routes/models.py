@@ -1,14 +1,18 @@
 """GET /models and GET /models/{name}."""
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends
 from fastapi.concurrency import run_in_threadpool
 
 from models.manifest import Manifest
 from service.dependencies import AppState
-from service.routes.segment import ERRORS
+from service.redaction import manifest_without_folders
+from service.routes.segment import ERRORS, GUARDED
 from service.schemas import ModelList
+from service.security import require_scope
 
-router = APIRouter(tags=["models"])
+router = APIRouter(
+    tags=["models"], dependencies=[Depends(require_scope("segment"))], responses=GUARDED
+)
 
 
 @router.get("/models")
@@ -25,5 +29,5 @@ async def model_manifest(name: str, state: AppState) -> Manifest:
     """The manifest: architecture, classes, input, metrics, training, and the weights' hash."""
     loaded = state.registry.find(name)
     if loaded is not None:
-        return loaded.manifest
-    return await run_in_threadpool(state.catalog.manifest, name)
+        return manifest_without_folders(loaded.manifest)
+    return manifest_without_folders(await run_in_threadpool(state.catalog.manifest, name))

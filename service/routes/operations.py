@@ -2,12 +2,14 @@
 
 from pathlib import Path
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Depends, Response
 from fastapi.responses import FileResponse
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from service.dependencies import AppState
+from service.routes.segment import GUARDED
 from service.schemas import Health
+from service.security import require_scope
 
 WEB = Path(__file__).resolve().parents[1] / "web"
 
@@ -31,8 +33,9 @@ async def readyz(state: AppState, response: Response) -> Health:
 
 @router.get(
     "/metrics",
+    dependencies=[Depends(require_scope("segment"))],
     response_class=Response,
-    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+    responses=GUARDED | {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
 )
 def metrics(state: AppState) -> Response:
     """For Prometheus, in its text format."""

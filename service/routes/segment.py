@@ -4,20 +4,22 @@ import asyncio
 import logging
 from dataclasses import dataclass
 from typing import Annotated, Any
+from urllib.parse import quote
 
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
 
 from service.dependencies import AppState, State, require_ready
 from service.errors import ServiceError
 from service.loaded import LoadedModel
 from service.negotiation import Output, choose_output
 from service.schemas import BatchItem, BatchResponse, Problem, SegmentResponse
+from service.security import require_scope
 from service.segmenter import Segmented
 from service.upload import Upload, read_upload, read_uploads, require_size
 
 logger = logging.getLogger(__name__)
 
-router = APIRouter(tags=["segmentation"])
+HEADER_SAFE = " !#$&'()*+,/:;=?@[]^`{|}~"  # other characters, which a header cannot hold: %XX
 
 Model = Annotated[str | None, Query(description="a loaded model; the active one when absent")]
 Accept = Annotated[str | None, Header(description="application/json or image/png")]
@@ -32,6 +34,14 @@ ERRORS: dict[int | str, dict[str, Any]] = {
         (415, "a body that cannot hold an image"),
         (422, "the field is missing or is not a file"),
         (503, "the queue is full; see Retry-After"),
+    )
+}
+GUARDED: dict[int | str, dict[str, Any]] = {
+    status: {"description": text, "content": _PROBLEM}
+    for status, text in (
+        (401, "no API key, or one that is unknown"),
+        (403, "the API key lacks the scope"),
+        (429, "too many requests in a minute; see Retry-After"),
     )
 }
 _FILE = {"type": "string", "format": "binary"}
@@ -61,6 +71,11 @@ SEVERAL_IMAGES = {
         },
     }
 }
+
+
+router = APIRouter(
+    tags=["segmentation"], dependencies=[Depends(require_scope("segment"))], responses=GUARDED
+)
 
 
 @router.post(
@@ -153,7 +168,7 @@ class _Batch:
 
 def _model_headers(model: LoadedModel) -> dict[str, str]:
     weights = model.manifest.weights
-    headers = {"X-Model": model.name}
+    headers = {"X-Model": quote(model.name, safe=HEADER_SAFE)}
     if weights is not None:
         headers["X-Model-Digest"] = f"sha256:{weights.sha256}"
     return headers

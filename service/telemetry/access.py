@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 OTHER_ROUTE = "other"  # whatever clients try is one label value
 
 
-class Access:
+class AccessLog:
     """Stands outside whatever may answer, and inside what gives requests their ids.
 
     Reads what was noted on the way in `request.state`: `model`, `key_name`, `reason`.

@@ -14,6 +14,8 @@ const LONGEST_SIDE = 1600;
 const DIMMED = [0, 0, 0, 170];
 const CLEAR = [0, 0, 0, 0];
 
+const KEY = "api-key"; // in sessionStorage: of this tab alone, and gone with it
+
 const $ = (id) => document.getElementById(id);
 const percent = new Intl.NumberFormat("en", { style: "percent", minimumFractionDigits: 1, maximumFractionDigits: 1 });
 const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
@@ -85,7 +87,7 @@ async function segment(file, signal) {
   body.append("file", file);
   let response;
   try {
-    response = await fetch("/segment", { method: "POST", body, signal });
+    response = await ask("/segment", { method: "POST", body, signal });
   } catch {
     throw new PlainError(
       "The server did not answer. It may be stopped or out of reach, or it may have turned away a very large file.", true);
@@ -94,14 +96,38 @@ async function segment(file, signal) {
   return response.json();
 }
 
+/** fetch, with the API key where there is one. */
+async function ask(url, options = {}) {
+  const key = sessionStorage.getItem(KEY);
+  const headers = key ? { Authorization: `Bearer ${key}` } : {};
+  const response = await fetch(url, { ...options, headers });
+  if (response.status === 401) askForKey(key !== null);
+  return response;
+}
+
+/** @param {boolean} isWrong whether one was sent, and refused */
+function askForKey(isWrong) {
+  sessionStorage.removeItem(KEY);
+  $("key-label").textContent = isWrong ? "The service does not know this API key. Another:"
+    : "This service asks for an API key:";
+  $("key-form").hidden = false;
+  showGuarded();
+}
+
+/** What is no use without a key, or in a tab that cannot send it. */
+function showGuarded() {
+  $("open-link").hidden = true;
+  $("curl").textContent = `curl -H "Authorization: Bearer $KEY" -F file=@photo.jpg ${location.origin}/segment`;
+}
+
 /** The server's own sentence; something in between, such as a proxy, may answer without one. */
 async function problemOf(response) {
   const problem = await response.json().catch(() => null);
   const detail = typeof problem?.detail === "string" ? problem.detail : problem?.title;
   const wait = Number.parseInt(response.headers.get("Retry-After") ?? "", 10);
-  const advice = response.status === 503 && wait > 0 ? ` Try again in ${wait} s.` : "";
+  const advice = [429, 503].includes(response.status) && wait > 0 ? ` Try again in ${wait} s.` : "";
   const message = detail || `The server refused the image (status ${response.status}).`;
-  return new PlainError(message + advice, response.status >= 500);
+  return new PlainError(message + advice, response.status >= 500 || [401, 429].includes(response.status));
 }
 
 /** @param {Answer} answer */
@@ -272,7 +298,7 @@ function replaceUrl(element, attribute, blob) {
 }
 
 async function showModel() {
-  const list = await fetch("/models").then((response) => (response.ok ? response.json() : null)).catch(() => null);
+  const list = await ask("/models").then((response) => (response.ok ? response.json() : null)).catch(() => null);
   const model = list?.models?.find(({ name }) => name === list.active);
   $("model").textContent = list === null ? "The server does not say which models it has."
     : model ? modelLine(model) : "No model is loaded.";
@@ -297,6 +323,13 @@ $("file").addEventListener("change", ({ target }) => {
   if (file) start(file);
 });
 $("retry").addEventListener("click", () => start(page.file));
+$("key-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  sessionStorage.setItem(KEY, $("key").value.replace(/[^!-~]/g, "")); // what a header can hold
+  $("key").value = "";
+  $("key-form").hidden = true;
+  showModel();
+});
 $("opacity").addEventListener("input", ({ target }) => {
   $("opacity-value").textContent = `${target.value}%`;
   paint();
@@ -316,4 +349,5 @@ window.addEventListener("drop", (event) => {
 });
 
 $("curl").textContent = `curl -F file=@photo.jpg ${location.origin}/segment`;
+if (sessionStorage.getItem(KEY)) showGuarded();
 showModel();

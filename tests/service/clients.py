@@ -2,7 +2,7 @@
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,6 +12,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from fastapi import FastAPI
 
 from service.app import create_app
+from service.security.keys import new_key
 from service.settings import Settings
 from tests.service.colours import encoded, plain
 
@@ -22,6 +23,10 @@ GOOD = encoded(plain(1, 12, 10))
 LARGE = GOOD + bytes(
     100_001 - len(GOOD)
 )  # one byte over the limit of `client`; decoders stop at IEND
+_admin, _admin_key = new_key("tests", frozenset({"admin"}))
+ADMIN_KEYS = _admin_key.line()  # for the setting `api_keys`
+AS_ADMIN = {"Authorization": f"Bearer {_admin}"}
+LARGE_PASSES = 64 * 32 * 32
 SMALL_PASSES = 4 * 32 * 32  # of four images that are as large as the colour network takes
 # what an answer must not tell about the machine it comes from
 LEAKS = ("Traceback", "site-packages", str(ROOT), str(Path.home()), tempfile.gettempdir())
@@ -35,7 +40,7 @@ def settings_for(folder: Path, **changes: Any) -> Settings:
         "engine": "torch",
         "precision": "float32",
         "threads": 2,
-        "batch_pixels": 1 << 20,
+        "batch_pixels": LARGE_PASSES,
         **changes,
     }
     return Settings(checkpoints=folder, **given)
@@ -60,22 +65,28 @@ class Client:
 
 @asynccontextmanager
 async def async_client_for(
-    app: FastAPI, *, raise_errors: bool = False
+    app: FastAPI, *, raise_errors: bool = False, headers: Mapping[str, str] | None = None
 ) -> AsyncIterator[httpx.AsyncClient]:
-    """A started app; with `raise_errors` an unexpected error is raised rather than answered."""
+    """A started app; with `raise_errors` an unexpected error is raised rather than answered.
+    `headers` are sent with every request."""
     transport = httpx.ASGITransport(app, raise_app_exceptions=raise_errors)
     async with (
         app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=transport, base_url="http://test", timeout=60) as client,
+        httpx.AsyncClient(
+            transport=transport, base_url="http://test", timeout=60, headers=headers
+        ) as client,
     ):
         yield client
 
 
 @asynccontextmanager
 async def serving(folder: Path, **changes: Any) -> AsyncIterator[httpx.AsyncClient]:
-    """A started app over a folder, with these settings; small passes, which are soon warm."""
-    settings = settings_for(folder, **{"batch_pixels": SMALL_PASSES, **changes})
-    async with async_client_for(create_app(settings)) as client:
+    """A started app over a folder, with these settings, for an administrator; small passes, which
+    are soon warm."""
+    given = {"batch_pixels": SMALL_PASSES, "api_keys": ADMIN_KEYS, **changes}
+    async with async_client_for(
+        create_app(settings_for(folder, **given)), headers=AS_ADMIN
+    ) as client:
         yield client
 
 
@@ -85,12 +96,14 @@ def finished(work: Coroutine[Any, Any, T]) -> T:
 
 
 @contextmanager
-def client_for(app: FastAPI, *, raise_errors: bool = False) -> Iterator[Client]:
+def client_for(
+    app: FastAPI, *, raise_errors: bool = False, headers: Mapping[str, str] | None = None
+) -> Iterator[Client]:
     """`async_client_for` for tests that send one request at a time."""
     with (
         start_blocking_portal() as portal,
         portal.wrap_async_context_manager(
-            async_client_for(app, raise_errors=raise_errors)
+            async_client_for(app, raise_errors=raise_errors, headers=headers)
         ) as client,
     ):
         yield Client(portal, client)

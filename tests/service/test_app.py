@@ -151,12 +151,12 @@ class TestOneApp:
             assert second.get("/models").json()["active"] == "pair"
 
     def test_no_thread_outlives_an_app(self, folder: Path) -> None:
+        before = set(threading.enumerate())
         with client_for(create_app(settings_for(folder))) as client:
             assert_still_serves(client)
-        left = [thread.name for thread in threading.enumerate()]
-        ours = [name for name in left if name.startswith(("device", "decode", "encode", "load"))]
-        # the session's `client` has one of the device, two of each codec and one that loaded
-        assert len(ours) <= 6
+        left = [thread.name for thread in set(threading.enumerate()) - before]
+        kinds = ("device", "decode", "encode", "load")
+        assert [name for name in left if name.startswith(kinds)] == []
 
     def test_a_device_that_is_not_there_stops_the_start(self, folder: Path) -> None:
         with pytest.raises(StartupError, match=r"device 'cuda:99'|device 'abacus'"):

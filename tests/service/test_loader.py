@@ -16,6 +16,7 @@ from service.errors import OverloadedError, UnservableModelError
 from service.loaded import LoadedModel
 from service.loader import Loader
 from service.telemetry.telemetry import Telemetry
+from service.trust import Trust
 from tests.service.clients import settings_for
 from tests.service.colours import save_colours
 
@@ -29,7 +30,7 @@ def codec() -> Iterator[Codec]:
 
 @pytest.fixture
 def loader(folder: Path, codec: Codec) -> Loader:
-    return Loader(settings_for(folder, batch_pixels=None), codec, Telemetry())
+    return Loader(settings_for(folder, batch_pixels=None), codec, Telemetry(), Trust(folder))
 
 
 @pytest.fixture

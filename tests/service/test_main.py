@@ -19,8 +19,9 @@ import pytest
 
 from models import save_checkpoint
 from service.__main__ import main
+from service.security.command import run_keys
 from tests.networks import manifest_for, small_network
-from tests.service.clients import GOOD, assert_problem
+from tests.service.clients import ADMIN_KEYS, AS_ADMIN, GOOD, assert_problem
 from tests.service.colours import (
     decoded,
     encoded,
@@ -89,6 +90,10 @@ REFUSED: dict[str, tuple[Prepare, list[str]]] = {
     "unknown device": (lambda _: ["--device", "abacus"], ["--device", "abacus"]),
     "unknown precision": (lambda _: ["--precision", "int3"], ["--precision", "int3"]),
     "no queue": (lambda _: ["--max-queue", "0"], ["--max-queue", "0"]),
+    "open to others": (lambda _: ["--host", "0.0.0.0"], ["--host 0.0.0.0", "--insecure", "key"]),
+    "no key file": (lambda _: ["--api-key-file", "none.txt"], ["--api-key-file none.txt"]),
+    "no origin": (lambda _: ["--cors-origin", "a.example"], ["--cors-origin", "a.example"]),
+    "no hash": (lambda _: ["--allowed-sha256", "abc"], ["--allowed-sha256 abc"]),
     "unknown log level": (lambda _: ["--log-level", "loud"], ["--log-level", "loud"]),
 }
 
@@ -315,6 +320,32 @@ class TestServing:
         assert_problem(httpx.get(f"{server.url}/nowhere", timeout=30), 404, "/nowhere")
 
 
+class TestGuarded:
+    def test_a_key_made_by_the_command_opens_a_service_on_every_address(
+        self, served_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        file = tmp_path / "keys.txt"
+        assert run_keys(["new", "--name", "robot", "--file", str(file)]) == 0
+        key = capsys.readouterr().out.strip()
+        options = ("--host", "0.0.0.0", "--port", "0", "--device", "cpu", "--engine", "torch")
+        server = launch("--checkpoints", served_folder, "--api-key-file", file, *options)
+        try:
+            server.wait_until_listening()
+            url = f"http://127.0.0.1:{server.url.rpartition(':')[2]}/models"
+            assert_problem(httpx.get(url, timeout=30), 401)
+            headers = {"X-API-Key": key}
+            answer = httpx.get(url, headers=headers, timeout=30)
+            assert answer.status_code == 200
+            assert "server" not in answer.headers
+            assert run_keys(["revoke", "--name", "robot", "--file", str(file)]) == 0
+            assert_problem(httpx.get(url, headers=headers, timeout=30), 401)
+        finally:
+            server.stop(signal.SIGTERM)
+        log = "\n".join(server.log)
+        assert 'curl -H "Authorization: Bearer $KEY" -F' in log
+        assert key not in log
+
+
 class TestStopping:
     def test_sigterm_stops_it_once_what_was_accepted_is_answered(self, served_folder: Path) -> None:
         server = launch("--checkpoints", served_folder, "--port", "0", "--device", "cpu")
@@ -336,11 +367,11 @@ class TestStopping:
         """The load is given up at its next step, and whoever asked for it is told."""
         save_colours(folder / "large.pth", height=512, width=512)  # a second or two
         options = ["--model", "colours", "--port", "0", "--device", "cpu", "--engine", "torch"]
-        server = launch("--checkpoints", folder, *options)
+        server = launch("--checkpoints", folder, *options, SERVICE_API_KEYS=ADMIN_KEYS)
         server.wait_until_listening()
         with ThreadPoolExecutor(1) as beside:
             url = f"{server.url}/models/large/load"
-            load = beside.submit(httpx.post, url, timeout=60)
+            load = beside.submit(httpx.post, url, headers=AS_ADMIN, timeout=60)
             time.sleep(0.5)
             status = server.stop(signal.SIGTERM)
             assert load.result().status_code in (201, 503)

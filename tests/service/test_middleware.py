@@ -2,14 +2,16 @@
 
 import asyncio
 from collections.abc import Iterable, Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
+from service.app import create_app
 from service.errors import TooLargeError
 from service.middleware import DRAIN_BYTES, BodyLimit, RequestContext
-from tests.service.clients import GOOD, Client, assert_problem
+from tests.service.clients import GOOD, Client, assert_problem, client_for, settings_for
 
 SANE = ["abc-123", "a", "x" * 128, "!~", "trace:00-4bf92f/7"]
 INSANE = ["", "x" * 129, "x" * 5000, "two words", "caf\xe9", "tab\there", "\x7f", "\x01"]
@@ -63,8 +65,52 @@ class TestHeaders:
         assert "unsafe" not in policy
         assert "http" not in policy
 
-    def test_the_page_leaks_no_referrer(self, client: Client) -> None:
-        assert client.get("/").headers["referrer-policy"] == "no-referrer"
+    @pytest.mark.parametrize("path", ["/", "/docs", "/models", "/nowhere", "/web/page.js"])
+    def test_no_answer_is_framed_embedded_or_says_where_it_came_from(
+        self, client: Client, path: str
+    ) -> None:
+        headers = client.get(path).headers
+        assert headers["referrer-policy"] == "no-referrer"
+        assert headers["x-frame-options"] == "DENY"
+        assert headers["cross-origin-resource-policy"] == "same-origin"
+
+    def test_the_documentation_loads_from_here_alone(self, client: Client) -> None:
+        policy = client.get("/docs").headers["content-security-policy"]
+        assert "default-src 'self'" in policy
+        assert "frame-ancestors 'none'" in policy
+        assert "http" not in policy
+
+    @pytest.mark.parametrize("path", ["/models", "/models/nobody", "/healthz", "/openapi.json"])
+    def test_an_answer_runs_nothing_and_is_kept_by_no_cache(
+        self, client: Client, path: str
+    ) -> None:
+        headers = client.get(path).headers
+        assert headers["content-security-policy"].startswith("default-src 'none'")
+        assert headers["cache-control"] == "no-store"
+
+
+class TestOtherOrigins:
+    ASKED: ClassVar[dict[str, str]] = {
+        "Origin": "https://a.example",
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "authorization",
+    }
+
+    def test_their_pages_are_let_in_by_nothing(self, client: Client) -> None:
+        response = client.get("/models", headers={"Origin": "https://a.example"})
+        assert not [name for name in response.headers if name.startswith("access-control")]
+        assert_problem(client.request("OPTIONS", "/segment", headers=self.ASKED), 405)
+
+    def test_those_that_are_named_may_call_with_a_key(self, folder: Path) -> None:
+        settings = settings_for(folder, cors_origin="https://a.example,https://b.example")
+        with client_for(create_app(settings)) as client:
+            asked = client.request("OPTIONS", "/segment", headers=self.ASKED)
+            assert asked.status_code == 200
+            assert asked.headers["access-control-allow-origin"] == "https://a.example"
+            assert "Authorization" in asked.headers["access-control-allow-headers"]
+            assert "access-control-allow-credentials" not in asked.headers
+            other = client.get("/models", headers={"Origin": "https://evil.example"})
+            assert "access-control-allow-origin" not in other.headers
 
 
 async def _no_body() -> Message:

@@ -1,14 +1,16 @@
 """The page at "/" as a person uses it, in headless Chromium."""
 
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from service.security.keys import new_key
 from tests.service.colours import encoded, picture_of
-from tests.service.server import Server
+from tests.service.server import Server, launch
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
@@ -68,3 +70,48 @@ def test_what_is_not_an_image_is_answered_in_plain_words(
     opened.set_input_files("#file", good)
     opened.wait_for_selector("body[data-state=done]")
     assert opened.locator("#error").is_hidden()
+
+
+SECRET, KEY = new_key("robot", frozenset({"segment"}))
+
+
+@pytest.fixture(scope="module")
+def guarded(served_folder: Path) -> Iterator[Server]:
+    """A server that asks for a key."""
+    started = launch(
+        SERVICE_CHECKPOINTS=str(served_folder),
+        SERVICE_PORT="0",
+        SERVICE_DEVICE="cpu",
+        SERVICE_ENGINE="torch",
+        SERVICE_API_KEYS=KEY.line(),
+    )
+    try:
+        started.wait_until_listening()
+        yield started
+    finally:
+        started.stop(signal.SIGTERM)
+
+
+def test_a_key_is_asked_for_and_kept_for_the_tab(
+    browser: Browser, guarded: Server, tmp_path: Path
+) -> None:
+    opened = browser.new_page()
+    opened.goto(guarded.url)
+    opened.wait_for_selector("#key-form")
+    assert opened.locator("#open-link").is_hidden()
+    opened.fill("#key", "wrong")
+    opened.press("#key", "Enter")
+    opened.wait_for_selector("text=does not know this API key")
+    opened.fill("#key", f" {SECRET} ")
+    opened.press("#key", "Enter")
+    opened.wait_for_selector("text=Model “colours”")
+    assert opened.locator("#key-form").is_hidden()
+    opened.reload()
+    opened.wait_for_selector("text=Model “colours”")
+    photo = tmp_path / "photo.png"
+    photo.write_bytes(encoded(picture_of(90, 60)))
+    opened.set_input_files("#file", photo)
+    opened.wait_for_selector("body[data-state=done]")
+    assert "$KEY" in opened.locator("#curl").inner_text()
+    assert SECRET not in opened.content()
+    opened.close()

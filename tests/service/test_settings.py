@@ -29,13 +29,23 @@ VALUES = {
     "max_queue": "15",
     "batch_pixels": "16",
     "threads": "17",
+    "api_key_file": "keys.txt",
+    "api_keys": "me:segment:" + "0" * 64,
+    "insecure": "True",
+    "requests_per_minute": "18",
+    "cors_origin": "https://a.example,http://localhost:3000",
+    "allowed_sha256": "1" * 64 + ",hashes.txt",
     "log_level": "debug",
     "log_format": "json",
 }
+FLAGS = {"insecure"}
 
 
 def as_text(settings: Settings) -> dict[str, str]:
-    return {name: str(value) for name, value in settings.model_dump().items()}
+    return {
+        name: ",".join(value) if isinstance(value, tuple) else str(value)
+        for name, value in settings.model_dump().items()
+    }
 
 
 def test_every_setting_is_tested_here() -> None:
@@ -44,7 +54,9 @@ def test_every_setting_is_tested_here() -> None:
 
 def test_every_setting_is_an_option() -> None:
     arguments = [
-        part for name, value in VALUES.items() for part in (f"--{name.replace('_', '-')}", value)
+        part
+        for name, value in VALUES.items()
+        for part in (f"--{name.replace('_', '-')}", value)[: 1 if name in FLAGS else 2]
     ]
     assert as_text(CliApp.run(Settings, cli_args=arguments)) == VALUES
 
@@ -60,6 +72,12 @@ def test_the_command_line_wins_over_the_environment(monkeypatch: pytest.MonkeyPa
     assert CliApp.run(Settings, cli_args=["--port", "9002"]).port == 9002
 
 
+def test_an_option_may_be_repeated() -> None:
+    arguments = ["--cors-origin", "https://a.example", "--cors-origin", "http://b.example:81"]
+    settings = CliApp.run(Settings, cli_args=arguments)
+    assert settings.cors_origin == ("https://a.example", "http://b.example:81")
+
+
 def test_the_defaults_listen_locally_and_bound_everything() -> None:
     settings = CliApp.run(Settings, cli_args=[])
     assert settings.host == "127.0.0.1"
@@ -68,6 +86,8 @@ def test_the_defaults_listen_locally_and_bound_everything() -> None:
     assert settings.max_upload_bytes == 20 * 2**20
     assert settings.max_batch_bytes >= settings.max_upload_bytes
     assert settings.threads >= 1
+    assert not settings.insecure
+    assert settings.cors_origin == ()
 
 
 @pytest.mark.parametrize(
@@ -86,6 +106,10 @@ def test_the_defaults_listen_locally_and_bound_everything() -> None:
         ("threads", 0),
         ("max_loaded_models", 0),
         ("watch", -1),
+        ("requests_per_minute", 0),
+        ("cors_origin", "a.example"),
+        ("cors_origin", "https://a.example/page"),
+        ("cors_origin", "null"),
         ("log_level", "loud"),
         ("log_format", "xml"),
     ],

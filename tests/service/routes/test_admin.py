@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from service.engines.torch_engine import TorchEngine
 from tests.networks import manifest_for, small_network
 from tests.service.answers import classes_of
 from tests.service.clients import (
+    ADMIN_KEYS,
+    AS_ADMIN,
     GOOD,
     SMALL_PASSES,
     Client,
@@ -34,9 +37,17 @@ def pair(folder: Path) -> Path:
     return folder
 
 
+@contextmanager
+def administered(folder: Path, **changes: Any) -> Iterator[Client]:
+    """A started app, asked by an administrator."""
+    given = {"api_keys": ADMIN_KEYS, "batch_pixels": SMALL_PASSES, **changes}
+    with client_for(create_app(settings_for(folder, **given)), headers=AS_ADMIN) as client:
+        yield client
+
+
 @pytest.fixture
 def serving(pair: Path) -> Iterator[Client]:
-    with client_for(create_app(settings_for(pair, batch_pixels=SMALL_PASSES))) as client:
+    with administered(pair) as client:
         yield client
 
 
@@ -129,9 +140,7 @@ class TestActivate:
         assert_still_serves(serving)
 
     def test_what_answered_before_goes_where_there_is_room_for_one(self, pair: Path) -> None:
-        with client_for(
-            create_app(settings_for(pair, batch_pixels=SMALL_PASSES, max_loaded_models=1))
-        ) as client:
+        with administered(pair, max_loaded_models=1) as client:
             assert client.post("/models/other/activate").status_code == 200
             assert statuses(client) == {"colours": "available", "other": "active"}
             assert_problem(client.post("/segment?model=colours", content=GOOD), 404)
@@ -174,19 +183,19 @@ class TestUnload:
 
 @pytest.mark.parametrize("action", ["load", "activate", "unload"])
 @pytest.mark.parametrize("name", ["nobody", "%2e%2e%2fcolours", "colours.pth", ".colours"])
-def test_only_names_that_are_listed_are_known(client: Client, action: str, name: str) -> None:
-    assert_problem(client.post(f"/models/{name}/{action}"), 404)
-    assert_still_serves(client)
+def test_only_names_that_are_listed_are_known(serving: Client, action: str, name: str) -> None:
+    assert_problem(serving.post(f"/models/{name}/{action}"), 404)
+    assert_still_serves(serving)
 
 
 @pytest.mark.parametrize("action", ["load", "activate", "unload"])
 def test_nothing_is_changed_before_it_is_ready(folder: Path, action: str) -> None:
-    app = create_app(settings_for(folder))
+    app = create_app(settings_for(folder, api_keys=ADMIN_KEYS))
 
     async def early() -> httpx.Response:
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-            return await client.post(f"/models/colours/{action}")
+            return await client.post(f"/models/colours/{action}", headers=AS_ADMIN)
 
     assert_problem(finished(early()), 503, "not ready")
 
@@ -270,9 +279,7 @@ class TestFailures:
     ) -> None:
         """The next one is taken, as at the start; the list says so."""
         monkeypatch.setattr("service.engines.choose.agreement", lambda labels, reference: 0.5)
-        with client_for(
-            create_app(settings_for(pair, batch_pixels=SMALL_PASSES, precision="bfloat16"))
-        ) as client:
+        with administered(pair, precision="bfloat16") as client:
             engine = client.post("/models/other/load").json()["engine"]
         assert engine["name"] == "torch float32"
         assert "torch bfloat16: agrees with float32 on 50.00%" in engine["refused"][0]

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from service.app import create_app
-from tests.service.clients import GOOD, Client, client_for, settings_for
+from tests.service.clients import ADMIN_KEYS, AS_ADMIN, GOOD, Client, client_for, settings_for
 from tests.service.colours import save_colours
 from tests.service.scrape import scraped, value
 
@@ -15,7 +15,9 @@ def models_told(client: Client) -> set[str]:
 
 def test_series_come_with_a_model_and_go_with_it(folder: Path) -> None:
     save_colours(folder / "second.pth")
-    with client_for(create_app(settings_for(folder))) as client:
+    with client_for(
+        create_app(settings_for(folder, api_keys=ADMIN_KEYS)), headers=AS_ADMIN
+    ) as client:
         assert models_told(client) == {"colours"}
         assert client.post("/models/second/load").status_code < 300
         assert client.post("/segment?model=second", content=GOOD).status_code == 200
@@ -25,7 +27,9 @@ def test_series_come_with_a_model_and_go_with_it(folder: Path) -> None:
 
 
 def test_a_file_that_was_overwritten_goes_on_with_its_counters(folder: Path) -> None:
-    with client_for(create_app(settings_for(folder))) as client:
+    with client_for(
+        create_app(settings_for(folder, api_keys=ADMIN_KEYS)), headers=AS_ADMIN
+    ) as client:
         client.post("/segment", content=GOOD)
         save_colours(folder / "colours.pth", shift=1)
         assert client.post("/models/colours/load").status_code < 300
