@@ -103,9 +103,7 @@ class Settings(BaseSettings):
         (), description="hash of a checkpoint that may be loaded, or a file of them; others not"
     )
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    log_format: LogFormat = Field(
-        "auto", description="text, json, or auto: text on a terminal, JSON elsewhere"
-    )
+    log_format: LogFormat = Field("text", description="text, or json: an object a line")
 
     @field_validator("cors_origin")
     @classmethod

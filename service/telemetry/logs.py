@@ -12,7 +12,7 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, Literal, TextIO
 
-LogFormat = Literal["auto", "text", "json"]
+LogFormat = Literal["text", "json"]
 
 # The request that is being answered; each is a task of its own, which begins without.
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
@@ -24,15 +24,9 @@ ESCAPES = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160), 0x2
 def set_up_logging(level: str, log_format: LogFormat, stream: TextIO = sys.stderr) -> None:
     """Everything that is logged, and Python's warnings, goes to the stream."""
     handler = logging.StreamHandler(stream)
-    handler.setFormatter(formatter_for(log_format, is_terminal=stream.isatty()))
+    handler.setFormatter(TextFormatter() if log_format == "text" else JSONFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler])
     logging.captureWarnings(True)
-
-
-def formatter_for(log_format: LogFormat, *, is_terminal: bool) -> logging.Formatter:
-    if log_format == "auto":
-        log_format = "text" if is_terminal else "json"
-    return TextFormatter() if log_format == "text" else JSONFormatter()
 
 
 class TextFormatter(logging.Formatter):

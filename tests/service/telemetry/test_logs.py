@@ -1,14 +1,22 @@
 """Log lines, for people and for programs."""
 
+import io
 import json
 import logging
+import re
 import sys
 from datetime import datetime
 from typing import Any
 
 import pytest
 
-from service.telemetry.logs import JSONFormatter, TextFormatter, formatter_for, request_id
+from service.telemetry.logs import (
+    JSONFormatter,
+    LogFormat,
+    TextFormatter,
+    request_id,
+    set_up_logging,
+)
 
 
 def record(message: str, *arguments: object, **fields: object) -> logging.LogRecord:
@@ -66,16 +74,20 @@ def test_text_leaves_out_what_is_not_known() -> None:
     assert line.partition(" ")[2] == "answered status=200 key=lab"
 
 
-@pytest.mark.parametrize(
-    ("log_format", "is_terminal", "expected"),
-    [
-        ("auto", True, TextFormatter),
-        ("auto", False, JSONFormatter),
-        ("text", False, TextFormatter),
-        ("json", True, JSONFormatter),
-    ],
-)
-def test_people_read_text_and_programs_json(
-    log_format: Any, is_terminal: bool, expected: type[logging.Formatter]
-) -> None:
-    assert type(formatter_for(log_format, is_terminal=is_terminal)) is expected
+def logged(monkeypatch: pytest.MonkeyPatch, log_format: LogFormat) -> str:
+    """A line as it is written where nobody else has set up the root logger."""
+    monkeypatch.setattr(logging.root, "handlers", [])
+    monkeypatch.setattr(logging.root, "level", logging.WARNING)
+    monkeypatch.setattr(logging, "captureWarnings", lambda capture: None)
+    stream = io.StringIO()
+    set_up_logging("info", log_format, stream)
+    logging.getLogger("service").info("some words")
+    return stream.getvalue()
+
+
+def test_people_read_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert re.fullmatch(r"\d\d:\d\d:\d\d some words\n", logged(monkeypatch, "text"))
+
+
+def test_programs_read_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert json.loads(logged(monkeypatch, "json"))["message"] == "some words"
