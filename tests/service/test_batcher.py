@@ -120,27 +120,26 @@ class TestPasses:
         assert device.passes == [[0], [1, 2, 3, 4]]
         assert [f.result().batch_size for f in futures] == [1, 4, 4, 4, 4]
 
-    def test_only_sizes_that_were_prepared_are_run(self) -> None:
+    @pytest.mark.parametrize(
+        ("capacity", "passes"),
+        [
+            pytest.param(8, [[1, 2, 3, 4], [5, 6], [7]], id="only sizes that were prepared"),
+            pytest.param(2, [[1, 2], [3, 4], [5]], id="never more than the capacity"),
+        ],
+    )
+    def test_what_waits_is_divided_into_passes_in_its_order(
+        self, capacity: int, passes: list[list[int]]
+    ) -> None:
         device = Device()
         device.hold()
-        with started(device, capacity=8) as requests:
+        count = sum(map(len, passes))
+        with started(device, capacity=capacity) as requests:
             futures = [requests.one(0)]
             device.wait_until_busy()
-            futures += [requests.one(mark) for mark in range(1, 8)]
+            futures += [requests.one(mark) for mark in range(1, count + 1)]
             device.free.set()
-            assert [mark_of(future) for future in futures] == list(range(8))
-        assert device.passes == [[0], [1, 2, 3, 4], [5, 6], [7]]
-
-    def test_no_pass_exceeds_the_capacity_and_the_order_is_kept(self) -> None:
-        device = Device()
-        device.hold()
-        with started(device, capacity=2) as requests:
-            futures = [requests.one(0)]
-            device.wait_until_busy()
-            futures += [requests.one(mark) for mark in range(1, 6)]
-            device.free.set()
-            assert [mark_of(future) for future in futures] == list(range(6))
-        assert device.passes == [[0], [1, 2], [3, 4], [5]]
+            assert [mark_of(future) for future in futures] == list(range(count + 1))
+        assert device.passes == [[0], *passes]
 
     def test_the_time_in_the_queue_and_on_the_device_are_told_apart(self) -> None:
         device = Device()
