@@ -1,26 +1,17 @@
-"""ASGI middleware: request ids, the byte limit on bodies, headers for browsers, other origins.
-
-The limit counts what streams in, because Content-Length can lie and Starlette's form parser
-would spool a file of any size to disk before a route sees it.
-"""
+"""ASGI middleware: request ids, headers for browsers, other origins."""
 
 import re
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-import anyio
 from fastapi import FastAPI
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.errors import TooLargeError
 from service.telemetry import logs
 
-MIB = 1024 * 1024
-DRAIN_BYTES = 64 * MIB
-DRAIN_S = 10.0
 REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 
 PAGE_POLICY = (
@@ -63,66 +54,6 @@ class RequestContext:
             await send(message)
 
         await self.app(scope, receive, send_with_headers)
-
-
-class BodyLimit:
-    """Raises TooLargeError inside the route once a body exceeds the limit for its path.
-
-    Whatever an answer leaves unread, too large or refused before it was read, is drained within
-    bounds first: closing the connection on a client that still sends would lose it the answer.
-    """
-
-    def __init__(self, app: ASGIApp, limit_of: Callable[[str], int]) -> None:
-        self.app = app
-        self.limit_of = limit_of
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        body = _Body(Headers(scope=scope), receive, self.limit_of(scope["path"]))
-
-        async def send_after_body(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                await body.drain()
-            await send(message)
-
-        await self.app(scope, body.receive, send_after_body)
-
-
-class _Body:
-    """One request's body: counted as it is received."""
-
-    def __init__(self, headers: Headers, receive: Receive, limit: int) -> None:
-        announced = headers.get("content-length", "")
-        self.length = int(announced) if announced.isdecimal() else 0
-        self.limit = limit
-        self.received = 0
-        # a client that waits for "100 Continue" sends nothing unless it is asked to
-        self.waits = headers.get("expect", "").lower() == "100-continue"
-        self.unread = self.length > 0 or "transfer-encoding" in headers
-        self._receive = receive
-
-    async def receive(self) -> Message:
-        if self.length <= self.limit:
-            message = await self._next()
-            if self.received <= self.limit:
-                return message
-        raise TooLargeError(f"the request body is larger than the limit of {self.limit} bytes")
-
-    async def drain(self) -> None:
-        """Reads on and drops, for so many bytes and seconds and no more."""
-        stop = self.received + DRAIN_BYTES
-        with anyio.move_on_after(DRAIN_S):
-            while self.unread and not self.waits and self.received < stop:
-                await self._next()
-
-    async def _next(self) -> Message:
-        message = await self._receive()
-        self.waits = False
-        self.received += len(message.get("body", b""))
-        self.unread = message.get("more_body", False)
-        return message
 
 
 class PageHeaders:
