@@ -85,7 +85,7 @@ def create_app(settings: Settings, *, spans: "Spans | None" = None) -> FastAPI:
     add_cors(app, settings.cors_origin)
     # every other middleware before this line: what it answers is seen as well
     app.add_middleware(AccessLog, telemetry=state.telemetry)
-    app.add_middleware(RequestContext)
+    app.add_middleware(RequestContext, is_stopping=lambda: state.phase == "stopping")
     return app
 
 

@@ -1,15 +1,18 @@
 """ASGI middleware: request ids, headers for browsers, other origins."""
 
+import asyncio
 import re
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from fastapi import FastAPI
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.errors import OverloadedError
+from service.problems import error_response
 from service.telemetry import logs
 
 REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
@@ -30,10 +33,14 @@ ANSWERS = ("application/json", "application/problem+json", "image/png")
 
 
 class RequestContext:
-    """Gives each request its id, echoes it, and adds the headers that every answer carries."""
+    """Gives each request its id, echoes it, and adds the headers that every answer carries.
 
-    def __init__(self, app: ASGIApp) -> None:
+    Whom the server cuts off, because its time to stop is over, is told so.
+    """
+
+    def __init__(self, app: ASGIApp, is_stopping: Callable[[], bool]) -> None:
         self.app = app
+        self.is_stopping = is_stopping
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -46,14 +53,24 @@ class RequestContext:
         scope["state"]["received"] = time.perf_counter()
         logs.request_id.set(request_id)  # kept to the end: errors are logged further out than here
 
+        has_begun = False
+
         async def send_with_headers(message: Message) -> None:
+            nonlocal has_begun
+            has_begun = True
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 headers["X-Request-ID"] = request_id
                 headers["X-Content-Type-Options"] = "nosniff"
             await send(message)
 
-        await self.app(scope, receive, send_with_headers)
+        try:
+            await self.app(scope, receive, send_with_headers)
+        except asyncio.CancelledError:
+            if has_begun or not self.is_stopping():
+                raise
+            error = OverloadedError("the service is stopping", reason="draining")
+            await error_response(error, request_id)(scope, receive, send_with_headers)
 
 
 class PageHeaders:

@@ -118,11 +118,11 @@ async def segment(
     """
     chosen = choose_output(",".join(request.headers.getlist("accept")) or accept, output)
     require_working(state)
-    with state.registry.lease(model) as served, state.admission.visit():
-        request.state.model = served.name
+    request.state.model = state.registry.name_of(model)
+    with state.admission.visit():
         upload = await read_upload(request, max_bytes=state.settings.max_upload_bytes)
         deadline = _deadline(state, patience_s)
-        with state.admission.place():
+        with state.admission.place(), state.registry.lease(model) as served:
             async with while_connected(request), deadline.enforced():
                 segmented = await served.segmenter.segment(upload)
     headers = {
@@ -152,11 +152,12 @@ async def segment_batch(
     """Segments several images, each sent as a field `file`: a result or an error each, in order.
     Those that are not done in time are errors with the status 504."""
     require_working(state)
-    with state.registry.lease(model) as served, state.admission.visit():
-        request.state.model = served.name
+    request.state.model = state.registry.name_of(model)
+    with state.admission.visit():
         uploads = await read_uploads(request, max_files=state.settings.max_batch_files)
-        batch = _Batch(state, served, request.state.request_id, _deadline(state, patience_s))
-        with state.admission.place():
+        deadline = _deadline(state, patience_s)
+        with state.admission.place(), state.registry.lease(model) as served:
+            batch = _Batch(state, served, request.state.request_id, deadline)
             async with while_connected(request):
                 items = await batch.items(uploads)
     response.headers.update(_model_headers(served))

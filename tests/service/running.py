@@ -28,8 +28,8 @@ class Running:
     def get(self, path: str) -> httpx.Response:
         return httpx.get(self.url + path, timeout=30)
 
-    def post(self, content: bytes = GOOD, **headers: str) -> httpx.Response:
-        return httpx.post(f"{self.url}/segment", content=content, headers=headers, timeout=30)
+    def post(self, content: bytes = GOOD) -> httpx.Response:
+        return httpx.post(f"{self.url}/segment", content=content, timeout=30)
 
     def connect(self, sent: bytes = b"") -> socket.socket:
         connection = socket.create_connection(("127.0.0.1", self.port), timeout=30)
@@ -48,7 +48,7 @@ def running(folder: Path, **changes: Any) -> Iterator[Running]:
         await original(sockets)
         listening.set()
 
-    server.startup = startup  # type: ignore[assignment, method-assign]
+    server.startup = startup  # type: ignore[method-assign]
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
