@@ -61,7 +61,9 @@ class Settings(BaseSettings):
     precision: Literal["auto", "float32", "bfloat16", "float16", "int8"] = Field(
         "auto", description="auto is the fastest that the hardware has; int8 needs calibration"
     )
-    compile: bool = Field(False, description="torch.compile: a slower start, faster passes")
+    compile: CliImplicitFlag[bool] = Field(
+        False, description="torch.compile: a slower start, faster passes"
+    )
     calibration_images: Path | None = Field(
         None, description="folder of images that int8 is calibrated on, once"
     )

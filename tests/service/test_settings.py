@@ -44,7 +44,7 @@ VALUES = {
     "log_level": "debug",
     "log_format": "json",
 }
-FLAGS = {"insecure"}
+FLAGS = {"compile", "insecure"}
 
 
 def as_text(settings: Settings) -> dict[str, str]:
