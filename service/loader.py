@@ -11,7 +11,7 @@ from service.catalog import read_checkpoint
 from service.codec import Codec
 from service.engines.capacity import find_capacity, pass_size, pass_sizes
 from service.engines.choose import Wishes, choose_engine
-from service.engines.engine import is_out_of_memory
+from service.engines.engine import Engine, is_out_of_memory
 from service.errors import OverloadedError, ServiceError, StartupError, UnservableModelError
 from service.loaded import LoadedModel
 from service.redaction import without_folders
@@ -67,7 +67,7 @@ class Loader:
             engine=settings.engine,
             precision=settings.precision,
             compiled=settings.compile,
-            exports=settings.checkpoints,
+            exports=None if settings.allowed_sha256 else settings.checkpoints,
             cache=settings.cache,
             calibration_images=settings.calibration_images,
             golden_images=settings.golden_images,
@@ -90,9 +90,7 @@ class Loader:
                 require_going_on=self._require_going_on,
             )
         else:
-            for count in pass_sizes(capacity):
-                self._require_going_on()
-                engine.warm_up(count)
+            capacity = self._warmed(engine, capacity)
         logger.info("%d of %dx%d in a pass", capacity, spec.width, spec.height)
         model.batcher.start(capacity=capacity)
 
@@ -112,12 +110,28 @@ class Loader:
             raise
         return model
 
+    def _warmed(self, engine: Engine, capacity: int) -> int:
+        """What of it fits the memory."""
+        fits = 1
+        for count in pass_sizes(capacity):
+            self._require_going_on()
+            try:
+                engine.warm_up(count)
+            except Exception as error:
+                if count == 1 or not is_out_of_memory(error):
+                    raise
+                logger.warning("%d images a pass do not fit the memory", count)
+                engine.forget(count)
+                break
+            fits = count
+        return fits
+
     def _known_capacity(self, model: LoadedModel, before: LoadedModel | None) -> int | None:
         """As set, or as found for the same network with other weights: beside one that is busy
         it cannot be measured well."""
         fixed, spec = self._settings.batch_pixels, model.manifest.input
         if fixed is not None:
-            return pass_size(max(1, fixed // (spec.height * spec.width)))
+            return pass_size(max(1, min(fixed, MAX_PASS_PIXELS) // (spec.height * spec.width)))
         if before is not None and _shape(before) == _shape(model):
             return pass_size(before.batcher.capacity)
         return None
