@@ -4,6 +4,7 @@ import logging
 import shlex
 import signal
 import sys
+import warnings
 from pathlib import Path
 from types import FrameType
 
@@ -13,6 +14,7 @@ from pydantic_settings import CliApp
 
 from service.app import create_app
 from service.errors import StartupError
+from service.protocol import BoundedProtocol
 from service.security.command import run_keys
 from service.security.exposure import is_loopback
 from service.settings import Settings
@@ -65,6 +67,8 @@ def main() -> int:
             sys.stderr.write(message)
         return 2
     set_up_logging(settings.log_level, settings.log_format)
+    # what files say would be printed, and each sentence kept, so that it is printed only once
+    warnings.filterwarnings("ignore", module=r"PIL\.")
     try:
         app = create_app(settings, spans=find_tracing())
     except StartupError as error:
@@ -77,6 +81,7 @@ def main() -> int:
         app,
         host=settings.host,
         port=settings.port,
+        http=BoundedProtocol,
         log_config=None,
         access_log=False,
         server_header=False,
