@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from service.errors import BadImageError, TooLargeError
 
 MAX_ENTRIES = 4096  # in one directory
-MAX_VALUES = 1 << 18  # of all tags that are no text and no bytes: each becomes an object
+MAX_VALUES = 1 << 18  # of all tags that are no text and no bytes: each becomes an object,
+RATIONAL_WEIGHT = 16  # and a fraction several
 MAX_PIECES = 1 << 18  # strips or tiles
 MAX_PLANES = 6  # Pillow's limit of samples per pixel, each of which may have its own pieces
 MIN_PIECE_PIXELS = 1 << 22  # a small picture may lie in one large tile
@@ -17,6 +18,7 @@ GEOMETRY = (WIDTH, HEIGHT, ROWS, TILE_WIDTH, TILE_HEIGHT)
 STRIPS, TILES = 273, 324  # where they lie
 TABLES = (STRIPS, 279, TILES, 325)  # and how long they are
 DIRECTORIES = (34665, 34853, 40965)  # EXIF, GPS, interoperability: read with the picture
+RATIONALS = (5, 10)
 OPAQUE = (1, 2, 7)  # BYTE, ASCII, UNDEFINED: however many, one object
 INTEGERS = {3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
 
@@ -79,10 +81,12 @@ def _further(content: bytes, layout: Layout, first: list[Entry]) -> Iterator[Ent
 
 def _require_values(entries: list[Entry]) -> None:
     values = sum(
-        entry.count for entry in entries if entry.kind not in OPAQUE and entry.tag not in TABLES
+        entry.count * (RATIONAL_WEIGHT if entry.kind in RATIONALS else 1)
+        for entry in entries
+        if entry.kind not in OPAQUE and entry.tag not in TABLES
     )
     if values > MAX_VALUES:
-        raise TooLargeError(f"the TIFF's tags have {values} values, the limit is {MAX_VALUES}")
+        raise TooLargeError(f"the TIFF's tags hold {values} numbers, the limit is {MAX_VALUES}")
 
 
 def _sizes(entries: list[Entry]) -> dict[int, int]:
