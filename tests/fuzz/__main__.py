@@ -5,6 +5,7 @@ import logging
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -21,6 +22,14 @@ from tests.fuzz.verdict import Outcome
 from tests.fuzz.worker import Plan, outcomes_of
 
 SAVED = Path("build/fuzz")
+COLUMNS = (
+    TextColumn("{task.description}"),
+    BarColumn(),
+    MofNCompleteColumn(),
+    TimeRemainingColumn(),
+)
+
+Note = Callable[[Plan, Outcome], None]
 
 
 def main(
@@ -36,47 +45,45 @@ def main(
 ) -> None:
     """Exit status 1 where an answer was wrong, late or too large; such files are kept."""
     numbers = [case] if case is not None else list(range(first, first + cases))
-    record, stop = Record(), threading.Event()
-    console = Console()
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console) as progress:
+    record, console, began = Record(), Console(), time.monotonic()
+    with Progress(*COLUMNS, console=console) as progress:
         task = progress.add_task("fuzz", total=len(numbers))
-        lock = threading.Lock()
 
-        def work(plan: Plan) -> None:
-            for outcome in outcomes_of(plan, answer):
-                with lock:
-                    record.add(outcome)
-                    progress.update(task, advance=1, description=f"{len(record.failures)} failures")
-                if outcome.failure is not None:
-                    path = _save(outcome, plan)
-                    progress.console.print(f"case {outcome.number}: {outcome.failure}; {path}")
-                if stop.is_set():
-                    return
+        def note(plan: Plan, outcome: Outcome) -> None:
+            record.add(outcome)
+            progress.update(task, advance=1, description=f"{len(record.failures)} failures")
+            if outcome.failure is not None:
+                path = _save(outcome, plan)
+                progress.console.print(f"case {outcome.number}: {outcome.failure}; {path}")
 
-        plans = [Plan(seed, data, numbers[start::workers]) for start in range(workers)]
-        threads = [
-            threading.Thread(target=work, args=(plan,), daemon=True)
-            for plan in plans
-            if plan.numbers
-        ]
-        for thread in threads:
-            thread.start()
-        ends = time.monotonic() + max_s
-        for thread in threads:
-            thread.join(max(0.0, ends - time.monotonic()))
-        stop.set()
+        shares = [numbers[start::workers] for start in range(min(workers, len(numbers)))]
+        _work_through([Plan(seed, data, share) for share in shares], note, ends=began + max_s)
     console.print(record.table())
     for line in record.lines():
         console.print(line)
+    console.print(f"{time.monotonic() - began:.0f} s, seed {seed}")
     if record.cases < len(numbers):
         console.print(f"{len(numbers) - record.cases:,} cases are left")
     sys.exit(1 if record.failures or not record.cases else 0)
+
+
+def _work_through(plans: list[Plan], note: Note, *, ends: float) -> None:
+    """Side by side, until all are done or the time of `time.monotonic` has come."""
+    lock, stop = threading.Lock(), threading.Event()
+
+    def work(plan: Plan) -> None:
+        for outcome in outcomes_of(plan, answer):
+            with lock:
+                note(plan, outcome)
+            if stop.is_set():
+                return
+
+    threads = [threading.Thread(target=work, args=(plan,), daemon=True) for plan in plans]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(max(0.0, ends - time.monotonic()))
+    stop.set()
 
 
 def _save(outcome: Outcome, plan: Plan) -> Path:
