@@ -49,7 +49,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.mark.parametrize(
     ("scope", "phases", "examples", "least"),
-    [("admin", "coverage,fuzzing,stateful", 8, 200), (None, "fuzzing", 4, 20)],
+    [("admin", "coverage,fuzzing,stateful", 5, 200), (None, "fuzzing", 3, 20)],
     ids=["admin", "nobody"],
 )
 def test_the_service_does_what_its_openapi_document_says(
