@@ -1,57 +1,22 @@
 """`python -m service`: reads the settings, loads the checkpoint, serves."""
 
 import logging
-import shlex
-import signal
 import sys
 import warnings
-from pathlib import Path
-from types import FrameType
 
-import uvicorn
 from pydantic import ValidationError
 from pydantic_settings import CliApp
 
 from service.app import create_app
 from service.errors import StartupError
-from service.protocol import BoundedProtocol
 from service.security.command import run_keys
 from service.security.exposure import is_loopback
+from service.server import serve
 from service.settings import Settings
 from service.telemetry.logs import set_up_logging
 from service.telemetry.tracing import find_tracing
 
 logger = logging.getLogger("service")
-
-EXAMPLE = Path(__file__).resolve().parents[1] / "docs" / "cat.jpg"
-
-
-class Server(uvicorn.Server):
-    """Says where it listens and what to try, once it does; gives up loads when it is to stop."""
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        self.config.app.state.service.registry.stop()  # type: ignore[union-attr]
-        super().handle_exit(sig, frame)
-
-    def __init__(self, config: uvicorn.Config, *, is_guarded: bool) -> None:
-        super().__init__(config)
-        self._curl = 'curl -H "Authorization: Bearer $KEY"' if is_guarded else "curl"
-
-    async def startup(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
-        await super().startup(sockets)  # type: ignore[arg-type]
-        if self.should_exit or not self.servers:
-            return
-        host, port = self.servers[0].sockets[0].getsockname()[:2]
-        url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-        photo = EXAMPLE if EXAMPLE.exists() else Path("photo.jpg")
-        logger.info("listening on %s (page at %s/, API at %s/docs); try:", url, url, url)
-        logger.info("  %s -F %s %s/segment", self._curl, shlex.quote(f"file=@{photo}"), url)
-        logger.info(
-            "  %s -F %s -H 'Accept: image/png' -o mask.png %s/segment",
-            self._curl,
-            shlex.quote(f"file=@{photo}"),
-            url,
-        )
 
 
 def main() -> int:
@@ -74,23 +39,9 @@ def main() -> int:
     except StartupError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
-    is_guarded = app.state.access.guards
-    if not is_guarded and not is_loopback(settings.host):
+    if not app.state.access.guards and not is_loopback(settings.host):
         logger.warning("--insecure: whoever reaches %s may use this service", settings.host)
-    config = uvicorn.Config(
-        app,
-        host=settings.host,
-        port=settings.port,
-        http=BoundedProtocol,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-    )
-    server = Server(config, is_guarded=is_guarded)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: None)  # uvicorn raises it once more when it has stopped
-    server.run()
-    return 0 if server.started else 1
+    return 0 if serve(app, settings) else 1
 
 
 if __name__ == "__main__":

@@ -11,24 +11,25 @@ from fastapi.staticfiles import StaticFiles
 from fastapi_offline import FastAPIOffline
 
 from models.errors import ModelError
+from service.admission import Admission, places_for
+from service.body import BodyLimit, UploadMemory
 from service.catalog import Catalog, load_active
 from service.codec import Codec
 from service.dependencies import State
 from service.errors import StartupError
 from service.loader import Loader
-from service.middleware import BodyLimit, PageHeaders, RequestContext, add_cors
+from service.middleware import PageHeaders, RequestContext, add_cors
 from service.problems import add_problem_handlers
 from service.registry import Registry
 from service.routes import admin, models, operations, segment
 from service.routes.operations import WEB
 from service.security import Access
 from service.security.document import document_keys
-from service.settings import Settings
+from service.settings import FORM_OVERHEAD, Settings
 from service.telemetry.access import AccessLog
 from service.telemetry.moment import Moment
 from service.telemetry.telemetry import Telemetry
 from service.trust import Trust
-from service.upload import FORM_OVERHEAD
 from service.watch import watching
 
 if TYPE_CHECKING:
@@ -41,16 +42,18 @@ def create_app(settings: Settings, *, spans: "Spans | None" = None) -> FastAPI:
     """Loads the checkpoint now, so a wrong one raises StartupError before anything listens; the
     lifespan warms up, serves, and answers what was accepted before it ends."""
     access = Access(settings)
-    state = _assemble(settings, Telemetry(spans))
+    uploads = UploadMemory(settings.max_upload_memory)
+    state = _assemble(settings, uploads, Telemetry(spans))
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         await state.registry.warm_up()
-        state.ready = True
-        logger.info("ready: %s", state.registry.active.name)
+        if state.phase == "starting":  # it may have been told to stop meanwhile
+            state.phase = "ready"
+            logger.info("ready: %s", state.registry.active.name)
         async with watching(state.catalog, state.registry, every_s=settings.watch):
             yield
-        state.ready = False
+        state.stop()
         await state.registry.close()
         state.codec.close()
         await state.telemetry.close()
@@ -72,22 +75,25 @@ def create_app(settings: Settings, *, spans: "Spans | None" = None) -> FastAPI:
         app.include_router(routes.router)
     app.mount("/web", StaticFiles(directory=WEB), name="web")
     document_keys(app, guards=access.guards)
-    app.add_middleware(BodyLimit, limit_of=_body_limits(settings))
+    app.add_middleware(
+        BodyLimit,
+        limit_of=_body_limits(settings),
+        memory=uploads,
+        patience_s=settings.upload_timeout_s,
+    )
     app.add_middleware(PageHeaders)
     add_cors(app, settings.cors_origin)
     # every other middleware before this line: what it answers is seen as well
     app.add_middleware(AccessLog, telemetry=state.telemetry)
-    app.add_middleware(RequestContext)
+    app.add_middleware(RequestContext, is_stopping=lambda: state.phase == "stopping")
     return app
 
 
-def _assemble(settings: Settings, telemetry: Telemetry) -> State:
+def _assemble(settings: Settings, uploads: UploadMemory, telemetry: Telemetry) -> State:
     """From the folder of checkpoints to the first model, and what will load others."""
     trust = Trust(settings.checkpoints, settings.allowed_sha256)
     checkpoint = load_active(settings.checkpoints, settings.model, trust)
-    codec = Codec(
-        threads=settings.threads, max_pixels=settings.max_pixels, max_waiting=settings.max_queue
-    )
+    codec = Codec(threads=settings.threads, max_pixels=settings.max_pixels)
     loader = Loader(settings, codec, telemetry, trust)
     try:
         model = loader.assemble(checkpoint)
@@ -95,11 +101,16 @@ def _assemble(settings: Settings, telemetry: Telemetry) -> State:
         raise StartupError(f"--device {settings.device}: {error}") from error
     catalog = Catalog(settings.checkpoints, trust)
     registry = Registry(catalog, loader, model, limit=settings.max_loaded_models)
-    state = State(settings, catalog, codec, registry, telemetry)
+    admission = Admission(
+        lambda: settings.max_queue or places_for(registry.active.batcher, codec.threads)
+    )
+    state = State(settings, catalog, codec, registry, admission, telemetry)
     telemetry.metrics.follow(
         Moment(
             ready=lambda: state.ready,
             in_flight=lambda: telemetry.metrics.in_flight,
+            admission=admission,
+            uploads=uploads,
             budget=codec.budget,
             models=registry.models,
         )

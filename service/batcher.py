@@ -42,13 +42,14 @@ class Answer:
 
 @dataclass(frozen=True)
 class Load:
-    """What a batcher holds at a moment: `images` that have a place, `waiting` of them for their
-    first unit to be run; `units` in the queue; `passes` in the device."""
+    """What a batcher holds at a moment: `images`, `waiting` of them for their first unit to be
+    run; `units` in the queue; `passes` in the device, and for how long the longest of them is."""
 
     images: int
     waiting: int
     units: int
     passes: int
+    longest_pass_s: float
 
 
 @dataclass(eq=False)
@@ -59,8 +60,7 @@ class _Job:
 
 
 class Flow:
-    """The units of one request, in order. As a context manager it takes a place in the queue and
-    gives it back at the end, with whatever still waits in it."""
+    """The units of one image, in order. Whatever still waits at its end leaves the queue."""
 
     def __init__(self, batcher: "Batcher") -> None:
         self._batcher = batcher
@@ -92,20 +92,20 @@ class Flow:
 class Batcher:
     """One thread for each of the engine's lanes. `close` answers what was accepted.
 
-    `capacity` is how many units a pass holds; one that does not fit the memory lowers it. At most
-    `max_waiting` requests wait for their first unit to be run. `on_pass` is told of every pass:
-    its units, its seconds, and whether it failed.
+    `capacity` is how many units a pass holds; one that does not fit the memory lowers it.
+    `on_pass` is told of every pass: its units, its seconds, and whether it failed. How much may
+    wait is for those to bound who accept requests.
     """
 
-    def __init__(self, engine: Engine, *, max_waiting: int, on_pass: OnPass | None = None) -> None:
+    def __init__(self, engine: Engine, *, on_pass: OnPass | None = None) -> None:
         self.engine = engine
         self.capacity = 1
-        self.max_waiting = max_waiting
         self._on_pass = on_pass
         self._flows: set[Flow] = set()
         self._waiting: set[Flow] = set()
         self._turns: deque[Flow] = deque()  # those with a unit in the queue
         self._queued = self._running = self._unclaimed = 0
+        self._began: dict[int, float] = {}  # of the pass that a thread is in
         self._wake = threading.Condition()
         self._closing = False
         self._threads: list[threading.Thread] = []
@@ -120,12 +120,23 @@ class Batcher:
             thread.start()
 
     def flow(self) -> Flow:
-        """To be entered: OverloadedError when too many wait or the service is stopping."""
+        """To be entered: OverloadedError when the service is stopping."""
         return Flow(self)
 
     def load(self) -> Load:
         with self._wake:
-            return Load(len(self._flows), len(self._waiting), self._queued, self._running)
+            longest_s = max((time.perf_counter() - b for b in self._began.values()), default=0.0)
+            images, waiting = len(self._flows), len(self._waiting)
+            return Load(images, waiting, self._queued, self._running, longest_s)
+
+    def trouble(self, *, patience_s: float) -> str | None:
+        """Why nothing may be expected of it any more, None while it works."""
+        longest_s = self.load().longest_pass_s
+        if longest_s > patience_s:
+            return f"a pass of {self.engine.name} has not ended for {longest_s:.0f} s"
+        if not self._closing and not all(thread.is_alive() for thread in self._threads):
+            return f"a thread of {self.engine.name} has ended"
+        return None
 
     def close(self) -> None:
         with self._wake:
@@ -138,10 +149,6 @@ class Batcher:
         with self._wake:
             if self._closing:
                 raise OverloadedError("the service is stopping", reason="draining")
-            if len(self._waiting) >= self.max_waiting:
-                raise OverloadedError(
-                    f"{len(self._waiting)} images are waiting already", reason="queue_full"
-                )
             self._flows.add(flow)
             self._waiting.add(flow)
 
@@ -175,8 +182,13 @@ class Batcher:
             self._wake.notify()
 
     def _work(self) -> None:
-        while self._work_once():
-            pass
+        """Until the batcher is closed, whatever happens in a pass."""
+        going_on = True
+        while going_on:
+            try:
+                going_on = self._work_once()
+            except Exception:
+                logger.exception("a pass was given up")
 
     def _work_once(self) -> bool:
         """False at the end. A call of its own: no image is kept while the next is waited for."""
@@ -191,6 +203,9 @@ class Batcher:
             if jobs:
                 self._compute(jobs, alone=alone)
         finally:
+            for job in jobs:
+                if not job.future.done():  # nobody must wait for ever
+                    job.future.set_exception(EngineFailedError("the pass was given up"))
             with self._wake:
                 self._running -= 1
         return True
@@ -239,16 +254,21 @@ class Batcher:
         for begin in range(0, len(jobs), size):
             self._compute(jobs[begin : begin + size], alone=False)
 
-    def _run(self, jobs: list[_Job], *, alone: bool) -> Exception | None:
+    def _run(self, jobs: list[_Job], *, alone: bool) -> BaseException | None:
         """The error, if the pass failed. Without its frames, which would keep the images."""
         began = time.perf_counter()
+        with self._wake:
+            self._began[threading.get_ident()] = began
         try:
             answers = self.engine.run(torch.stack([job.pixels for job in jobs]), alone=alone)
-        except Exception as error:
+        except BaseException as error:
             self._note_pass(len(jobs), began, failed=True)
             if len(jobs) == 1:
                 logger.error("the network failed on an image", exc_info=error)
             return error.with_traceback(None)
+        finally:
+            with self._wake:
+                del self._began[threading.get_ident()]
         took = self._note_pass(len(jobs), began, failed=False)
         for job, probabilities in zip(jobs, answers, strict=True):
             job.future.set_result(Answer(probabilities, began - job.queued, began, took, len(jobs)))
@@ -261,7 +281,7 @@ class Batcher:
         return took
 
 
-def _failure(error: Exception) -> ServiceError:
+def _failure(error: BaseException) -> ServiceError:
     """What the client is told."""
     failure: ServiceError
     if is_out_of_memory(error):

@@ -19,10 +19,10 @@ class Codec:
     what is new.
     """
 
-    def __init__(self, *, threads: int, max_pixels: int, max_waiting: int) -> None:
+    def __init__(self, *, threads: int, max_pixels: int) -> None:
+        self.threads = threads
         self.max_pixels = max_pixels
-        # the largest image alone, or several smaller
-        self.budget = PixelBudget(max_pixels, max_waiting=max_waiting)
+        self.budget = PixelBudget(max_pixels)
         self._decoders = _threads(threads, "decode")
         self._encoders = _threads(threads, "encode")
 
@@ -38,8 +38,8 @@ class Codec:
 
 
 async def result_of(future: Future[T]) -> T:
-    """What a thread answers. A request that is cancelled meanwhile ends only when no thread works
-    for it any more, so that nothing still in use is counted as free."""
+    """What a thread of the codec answers. A request that is cancelled meanwhile ends only when no
+    thread works for it any more, so that nothing still in use is counted as free."""
     waiting = asyncio.wrap_future(future)
     try:
         return await asyncio.shield(waiting)

@@ -1,10 +1,11 @@
 """What routes ask for, as named types."""
 
-from dataclasses import dataclass, field
-from typing import Annotated
+from dataclasses import dataclass
+from typing import Annotated, Literal
 
 from fastapi import Depends, Request
 
+from service.admission import Admission
 from service.catalog import Catalog
 from service.codec import Codec
 from service.errors import OverloadedError
@@ -15,14 +16,30 @@ from service.telemetry.telemetry import Telemetry
 
 @dataclass
 class State:
-    """Everything one app holds; `ready` is true between warm-up and shutdown."""
+    """Everything one app holds."""
 
     settings: Settings
     catalog: Catalog
     codec: Codec
     registry: Registry
+    admission: Admission
     telemetry: Telemetry
-    ready: bool = field(default=False)
+    phase: Literal["starting", "ready", "stopping"] = "starting"
+
+    @property
+    def ready(self) -> bool:
+        return self.phase == "ready"
+
+    def trouble(self) -> str | None:
+        """What only a new process would mend."""
+        patience_s = self.settings.device_timeout_s
+        reasons = (m.batcher.trouble(patience_s=patience_s) for m in self.registry.models())
+        return next(filter(None, reasons), None)
+
+    def stop(self) -> None:
+        """Nothing new is begun; may be called from a signal's handler."""
+        self.phase = "stopping"
+        self.registry.stop()
 
 
 def _state(request: Request) -> State:
@@ -34,5 +51,14 @@ AppState = Annotated[State, Depends(_state)]
 
 
 def require_ready(state: State) -> None:
+    if state.phase == "stopping":
+        raise OverloadedError("the service is stopping", reason="draining")
     if not state.ready:
         raise OverloadedError("the service is not ready; see /readyz", reason="not_ready")
+
+
+def require_working(state: State) -> None:
+    """Ready, and with a device that answers: nobody waits for what will not come."""
+    require_ready(state)
+    if state.trouble() is not None:
+        raise OverloadedError("the device does not answer; see /healthz", reason="stuck")

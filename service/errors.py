@@ -7,6 +7,7 @@ ServiceError                  carries its HTTP status and title
 ├── ForbiddenError            403  the API key does not allow this, or there is none that could
 ├── UnknownModelError         404  no such checkpoint, or it is not loaded
 ├── NotAcceptableError        406  none of the media types the client accepts
+├── UploadTooSlowError        408  a body that comes more slowly than the service waits
 ├── ConflictError             409  the model is the active one, or no more may be loaded
 ├── TooLargeError             413  more bytes, pixels or files than the limits
 ├── UnsupportedMediaTypeError 415  a body that cannot hold an image
@@ -14,7 +15,8 @@ ServiceError                  carries its HTTP status and title
 ├── UnservableModelError      422  a checkpoint that cannot be loaded
 ├── TooManyRequestsError      429  more requests in a minute than one client may send
 ├── EngineFailedError         500  the network failed on this image
-└── OverloadedError           503  the queue is full, or the service is stopping
+├── OverloadedError           503  all places are taken, or the service is stopping
+└── DeadlineError             504  no answer within the time that it is of use
 StartupError                  the configuration cannot serve; ends the process
 └── KeysError                 API keys that cannot be read; while serving, the last good ones stay
 """
@@ -83,6 +85,12 @@ class NotAcceptableError(ServiceError):
     title = "Not acceptable"
 
 
+class UploadTooSlowError(ServiceError):
+    status = 408
+    title = "Upload too slow"
+    headers: ClassVar[dict[str, str]] = {"Connection": "close"}  # its rest is not waited for
+
+
 class ConflictError(ServiceError):
     status = 409
     title = "Conflict"
@@ -125,6 +133,11 @@ class OverloadedError(ServiceError):
     status = 503
     title = "Overloaded"
     headers: ClassVar[dict[str, str]] = {"Retry-After": "1"}
+
+
+class DeadlineError(ServiceError):
+    status = 504
+    title = "Deadline exceeded"
 
 
 def reason_of(title: str) -> str:

@@ -74,7 +74,7 @@ class Loader:
         )
         choice = choose_engine(checkpoint, wishes)
         manifest, watch = checkpoint.manifest, self._telemetry.watch(checkpoint.manifest)
-        batcher = Batcher(choice.engine, max_waiting=settings.max_queue, on_pass=watch.pass_ended)
+        batcher = Batcher(choice.engine, on_pass=watch.pass_ended)
         segmenter = Segmenter(manifest, batcher, self._codec, on_image=watch.image_ended)
         return LoadedModel(manifest, choice, segmenter, on_close=watch.close)
 

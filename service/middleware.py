@@ -1,26 +1,20 @@
-"""ASGI middleware: request ids, the byte limit on bodies, headers for browsers, other origins.
+"""ASGI middleware: request ids, headers for browsers, other origins."""
 
-The limit counts what streams in, because Content-Length can lie and Starlette's form parser
-would spool a file of any size to disk before a route sees it.
-"""
-
+import asyncio
 import re
 import time
 import uuid
 from collections.abc import Callable, Sequence
 
-import anyio
 from fastapi import FastAPI
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.errors import TooLargeError
+from service.errors import OverloadedError
+from service.problems import error_response
 from service.telemetry import logs
 
-MIB = 1024 * 1024
-DRAIN_BYTES = 64 * MIB
-DRAIN_S = 10.0
 REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 
 PAGE_POLICY = (
@@ -39,10 +33,14 @@ ANSWERS = ("application/json", "application/problem+json", "image/png")
 
 
 class RequestContext:
-    """Gives each request its id, echoes it, and adds the headers that every answer carries."""
+    """Gives each request its id, echoes it, and adds the headers that every answer carries.
 
-    def __init__(self, app: ASGIApp) -> None:
+    Whom the server cuts off, because its time to stop is over, is told so.
+    """
+
+    def __init__(self, app: ASGIApp, is_stopping: Callable[[], bool]) -> None:
         self.app = app
+        self.is_stopping = is_stopping
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -55,74 +53,24 @@ class RequestContext:
         scope["state"]["received"] = time.perf_counter()
         logs.request_id.set(request_id)  # kept to the end: errors are logged further out than here
 
+        has_begun = False
+
         async def send_with_headers(message: Message) -> None:
+            nonlocal has_begun
+            has_begun = True
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 headers["X-Request-ID"] = request_id
                 headers["X-Content-Type-Options"] = "nosniff"
             await send(message)
 
-        await self.app(scope, receive, send_with_headers)
-
-
-class BodyLimit:
-    """Raises TooLargeError inside the route once a body exceeds the limit for its path.
-
-    Whatever an answer leaves unread, too large or refused before it was read, is drained within
-    bounds first: closing the connection on a client that still sends would lose it the answer.
-    """
-
-    def __init__(self, app: ASGIApp, limit_of: Callable[[str], int]) -> None:
-        self.app = app
-        self.limit_of = limit_of
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        body = _Body(Headers(scope=scope), receive, self.limit_of(scope["path"]))
-
-        async def send_after_body(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                await body.drain()
-            await send(message)
-
-        await self.app(scope, body.receive, send_after_body)
-
-
-class _Body:
-    """One request's body: counted as it is received."""
-
-    def __init__(self, headers: Headers, receive: Receive, limit: int) -> None:
-        announced = headers.get("content-length", "")
-        self.length = int(announced) if announced.isdecimal() else 0
-        self.limit = limit
-        self.received = 0
-        # a client that waits for "100 Continue" sends nothing unless it is asked to
-        self.waits = headers.get("expect", "").lower() == "100-continue"
-        self.unread = self.length > 0 or "transfer-encoding" in headers
-        self._receive = receive
-
-    async def receive(self) -> Message:
-        if self.length <= self.limit:
-            message = await self._next()
-            if self.received <= self.limit:
-                return message
-        raise TooLargeError(f"the request body is larger than the limit of {self.limit} bytes")
-
-    async def drain(self) -> None:
-        """Reads on and drops, for so many bytes and seconds and no more."""
-        stop = self.received + DRAIN_BYTES
-        with anyio.move_on_after(DRAIN_S):
-            while self.unread and not self.waits and self.received < stop:
-                await self._next()
-
-    async def _next(self) -> Message:
-        message = await self._receive()
-        self.waits = False
-        self.received += len(message.get("body", b""))
-        self.unread = message.get("more_body", False)
-        return message
+        try:
+            await self.app(scope, receive, send_with_headers)
+        except asyncio.CancelledError:
+            if has_begun or not self.is_stopping():
+                raise
+            error = OverloadedError("the service is stopping", reason="draining")
+            await error_response(error, request_id)(scope, receive, send_with_headers)
 
 
 class PageHeaders:

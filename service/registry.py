@@ -53,13 +53,21 @@ class Registry:
     @contextmanager
     def lease(self, name: str | None) -> Iterator[LoadedModel]:
         """The active model, or a loaded one by its name, which stays in memory meanwhile."""
+        model = self._asked_for(name)
+        with model.lease():
+            yield model
+
+    def name_of(self, name: str | None) -> str:
+        """Of the model that would answer now; UnknownModelError where none would."""
+        return self._asked_for(name).name
+
+    def _asked_for(self, name: str | None) -> LoadedModel:
         model = self.active if name is None else self._loaded.get(name)
         if model is None:
             loaded = ", ".join(map(repr, sorted(self._loaded)))
             verb = "is" if len(self._loaded) == 1 else "are"
             raise UnknownModelError(f"model {name!r} is not loaded; {loaded} {verb}")
-        with model.lease():
-            yield model
+        return model
 
     def find(self, name: str) -> LoadedModel | None:
         return self._loaded.get(name)

@@ -1,5 +1,6 @@
 """One upload's way through: decode, queue and device, labels, statistics and mask."""
 
+import asyncio
 import base64
 from collections import deque
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from models.manifest import Manifest
 from models.tiling import Grid
 from models.upsample import Segmentation, segment_probabilities
 from service.batcher import Batcher, Flow
-from service.codec import Codec, result_of
+from service.codec import Codec
 from service.errors import TooLargeError
 from service.render import indexed_png
 from service.schemas import ClassStatistics, Mask, SegmentResponse
@@ -124,7 +125,7 @@ class Segmenter:
         )
 
     async def _whole(self, flow: Flow, image: _Image, stages: Stages) -> Segmentation:
-        answer = await result_of(flow.submit(image.pixels))
+        answer = await asyncio.wrap_future(flow.submit(image.pixels))
         stages.add("queue", answer.began - answer.queue_s, answer.began)
         stages.add("device", answer.began, answer.began + answer.device_s)
         with stages.timed("upsample"):
@@ -141,7 +142,7 @@ class Segmenter:
         pending = deque(flow.submit(tile) for tile in tiles.cut(ahead))
         first = True
         while pending:
-            answer = await result_of(pending.popleft())
+            answer = await asyncio.wrap_future(pending.popleft())
             if first:
                 stages.add("queue", answer.began - answer.queue_s, answer.began)
                 first = False

@@ -5,12 +5,13 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, CliImplicitFlag, NoDecode, SettingsConfigDict
 
 from service.telemetry.logs import LogFormat
 
 MIB = 1024 * 1024
+FORM_OVERHEAD = 64 * 1024  # boundaries, part headers and small text fields around a file
 
 
 def _cache() -> Path:
@@ -60,7 +61,9 @@ class Settings(BaseSettings):
     precision: Literal["auto", "float32", "bfloat16", "float16", "int8"] = Field(
         "auto", description="auto is the fastest that the hardware has; int8 needs calibration"
     )
-    compile: bool = Field(False, description="torch.compile: a slower start, faster passes")
+    compile: CliImplicitFlag[bool] = Field(
+        False, description="torch.compile: a slower start, faster passes"
+    )
     calibration_images: Path | None = Field(
         None, description="folder of images that int8 is calibrated on, once"
     )
@@ -74,7 +77,31 @@ class Settings(BaseSettings):
     max_pixels: int = Field(100_000_000, ge=1, description="largest image, width times height")
     max_batch_files: int = Field(32, ge=1, le=1000, description="images in one /segment/batch")
     max_batch_bytes: int = Field(100 * MIB, ge=1, description="bytes in one /segment/batch")
-    max_queue: int = Field(256, ge=1, description="images waiting for the device")
+    max_queue: int | None = Field(
+        None,
+        ge=1,
+        description="requests that may be answered at a time; twice what keeps the machine busy "
+        "when absent",
+    )
+    max_upload_memory: int = Field(
+        512 * MIB,
+        ge=1,
+        validate_default=True,
+        description="bytes of uploads that may be in memory at a time",
+    )
+    max_connections: int = Field(1000, ge=1, description="connections that may be open at a time")
+    request_timeout_s: float = Field(
+        60, gt=0, description="seconds from an upload's end to its answer"
+    )
+    upload_timeout_s: float = Field(
+        20, gt=0, description="seconds an upload may take, and one more for every 32 KiB"
+    )
+    drain_timeout_s: float = Field(
+        30, gt=0, description="seconds from a signal to stop to the end of the process"
+    )
+    device_timeout_s: float = Field(
+        30, gt=0, description="seconds a pass may take before /healthz says that it is stuck"
+    )
     batch_pixels: int | None = Field(
         None, ge=1, description="network input pixels in one pass; found at the start when absent"
     )
@@ -104,6 +131,14 @@ class Settings(BaseSettings):
     )
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: LogFormat = Field("text", description="text, or json: an object a line")
+
+    @field_validator("max_upload_memory")
+    @classmethod
+    def _holds_the_largest(cls, memory: int, info: ValidationInfo) -> int:
+        largest = [info.data.get(name, 0) for name in ("max_upload_bytes", "max_batch_bytes")]
+        if memory < max(largest) + FORM_OVERHEAD:
+            raise ValueError(f"one request may bring {max(largest) + FORM_OVERHEAD} bytes")
+        return memory
 
     @field_validator("cors_origin")
     @classmethod

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from fastapi import Request
 from starlette.datastructures import FormData, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
 from torch import Tensor
 
 from models.errors import PixelsError
@@ -19,7 +20,6 @@ from service.structure import require_bounded
 
 FIELD = "file"
 MAX_PARTS = 2000  # above any --max-batch-files, whose own refusal says more than the parser's
-FORM_OVERHEAD = 64 * 1024  # boundaries, part headers and small text fields around a file
 # curl --data-binary announces a form; such a body is taken for the image it is
 RAW_TYPES = ("application/octet-stream", "application/x-www-form-urlencoded", "binary/octet-stream")
 
@@ -111,12 +111,25 @@ async def _raw_body(request: Request) -> bytes:
     return await request.body()
 
 
+class _FormParser(MultiPartParser):
+    """Keeps files in memory, which is bounded for all uploads, rather than on a disk, which may be
+    full or read-only."""
+
+    spool_max_size = 0  # no size at which a file goes to the disk
+
+
 async def _form_files(request: Request) -> list[Upload]:
+    parser = _FormParser(request.headers, request.stream(), max_files=MAX_PARTS)
     try:
-        async with request.form(max_files=MAX_PARTS) as form:
-            return await _files_of(form)
+        form = await parser.parse()
+    except MultiPartException as error:
+        raise BadRequestError(f"the form cannot be read: {error.message}") from error
     except (UnicodeError, LookupError) as error:
         raise BadRequestError(f"the form cannot be decoded: {error}") from error
+    try:
+        return await _files_of(form)
+    finally:
+        await form.close()
 
 
 async def _files_of(form: FormData) -> list[Upload]:

@@ -19,7 +19,7 @@ from rich.progress import Progress
 
 from benchmarks.serving.docs import write_docs
 from benchmarks.serving.errors import BenchmarkError
-from benchmarks.serving.machine import machine
+from benchmarks.serving.machine import best_float, machine
 from benchmarks.serving.plan import Options, Plan
 from benchmarks.serving.scenarios import (
     accuracy,
@@ -27,6 +27,7 @@ from benchmarks.serving.scenarios import (
     gpu,
     latency,
     memory,
+    overload,
     profile,
     scaling,
     startup,
@@ -46,6 +47,7 @@ SCENARIOS: dict[str, Callable[[Workshop], list[Table]]] = {
     "startup": startup.measure,
     "memory": memory.measure,
     "scaling": scaling.measure,
+    "overload": overload.measure,
     "accuracy": accuracy.measure,
     "gpu": gpu.measure,
 }
@@ -104,7 +106,7 @@ def main(
             data=data,
             split=split,
             carried=carried,
-            precisions=tuple(precision or ("bfloat16", "int8")),
+            precisions=tuple(precision or (best_float(device), "int8")),
             engine=engine,
             device=device,
             peers=tuple(peer or PEERS),

@@ -63,6 +63,28 @@ def draw_sizes(megapixels: Sequence[float], seconds_per_megapixel: Sequence[floa
     return figure
 
 
+def draw_overload(
+    rate: Sequence[float],
+    per_second: Sequence[float],
+    p99_ms: Sequence[float],
+    p99_at_capacity_ms: float,
+) -> Figure:
+    """What is answered, and how late, when ever more is asked."""
+    figure = Figure(figsize=(2.2 * INCHES, INCHES), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    left.plot(rate, per_second, "o-", color=LINES[0])
+    left.set(xlabel="requests per second", ylabel="answered with a mask, per second")
+    right.plot(rate, p99_ms, "s--", color=LINES[1], label="p99 of the answered")
+    right.axhline(p99_at_capacity_ms, color=LIMIT, linewidth=1, label="p99 at capacity")
+    right.set(xlabel="requests per second", ylabel="milliseconds")
+    right.legend(frameon=False)
+    _from_zero(left, per_second)
+    _from_zero(right, [*p99_ms, p99_at_capacity_ms])
+    for axes in (left, right):
+        _plain(axes)
+    return figure
+
+
 def _from_zero(axes: Axes, values: Sequence[float]) -> None:
     axes.set_ylim(0, 1.08 * max(values, default=1.0))
 

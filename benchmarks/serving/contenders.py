@@ -3,7 +3,7 @@
 import secrets
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from benchmarks.serving.machine import cores
 from benchmarks.serving.peers.network import CHECKPOINT, PORT, THREADS, WORKERS
 from benchmarks.serving.request import Form
 from benchmarks.serving.servers import Command
+from service.security.keys import new_key
 
 ROOT = Path(__file__).parents[2]
 MAX_UPLOAD_BYTES = 400_000_000  # a hundred megapixels as JPEG are more than the default
@@ -21,7 +22,8 @@ MAX_UPLOAD_BYTES = 400_000_000  # a hundred megapixels as JPEG are more than the
 class Contender:
     """A server by name, how it is started for a checkpoint, and how it is asked.
 
-    `precision` is set for the service alone; `package` is what a peer needs in its environment.
+    `precision` is set for the service alone; `package` is what a peer needs in its environment;
+    `key` is sent with every request.
     """
 
     name: str
@@ -31,6 +33,7 @@ class Contender:
     precision: str | None = None
     python: Path = field(default_factory=lambda: Path(sys.executable))
     package: str | None = None
+    key: str | None = None
 
     def require_installed(self) -> None:
         """NotInstalledError names what is absent."""
@@ -57,10 +60,20 @@ def ours(
     device: str = "auto",
     engine: str | None = None,
     calibration: Path | None = None,
+    cache: Path | None = None,
+    extra: Sequence[str] = (),
+    is_guarded: bool = False,
     name: str | None = None,
 ) -> Contender:
-    """The service at a precision; int8 is told which photographs to calibrate with."""
-    options = ["--precision", precision, "--device", device]
+    """The service at a precision; int8 is told which photographs to calibrate with, and kept in
+    `cache`, so that the user's own stays as it is."""
+    options = ["--precision", precision, "--device", device, *extra]
+    if cache is not None:
+        options += ["--cache", str(cache)]
+    key = None
+    if is_guarded:
+        key, entry = new_key("benchmark", frozenset({"admin", "segment"}))
+        options += ["--api-keys", entry.line()]
     options += ["--max-upload-bytes", str(MAX_UPLOAD_BYTES), "--log-level", "warning"]
     if engine is not None:
         options += ["--engine", engine]
@@ -72,7 +85,8 @@ def ours(
         arguments = [sys.executable, "-m", "service", *served, "--port", "{port}", *options]
         return Command(arguments, "/readyz", cwd=ROOT)
 
-    return Contender(name or f"service, {precision}", command, form="raw", precision=precision)
+    name = name or f"service, {precision}"
+    return Contender(name, command, form="raw", precision=precision, key=key)
 
 
 def peers(python: Path) -> list[Contender]:

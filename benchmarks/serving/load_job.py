@@ -13,7 +13,8 @@ class Job:
     """`requests` are (file of a request's bytes, mask width, mask height), sent in turn.
 
     Measured is what is answered in `seconds` after the warm-up, or, where `count` is given, the
-    time that so many requests take. After `timeout_s` without its end the job is given up.
+    time that so many requests take. After `timeout_s` without its end the job is given up. With
+    a `rate` there are no clients: so many requests are sent a second, whatever becomes of them.
     """
 
     port: int
@@ -23,6 +24,7 @@ class Job:
     seconds: float = 0.0
     count: int = 0
     timeout_s: float = 600.0
+    rate: float = 0.0
 
 
 @dataclass

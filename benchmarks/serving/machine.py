@@ -8,6 +8,8 @@ from pathlib import Path
 
 import torch
 
+from models.devices import has_fast_bf16
+
 PACKAGES = ("torch", "openvino", "nncf", "pillow", "fastapi", "uvicorn")
 FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
 
@@ -17,6 +19,11 @@ def cores() -> int:
     if sys.platform == "linux":
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def best_float(device: str) -> str:
+    """The precision that the service is expected to take where nothing was calibrated."""
+    return "bfloat16" if has_fast_bf16(torch.device(device)) else "float32"
 
 
 def machine() -> dict[str, str]:

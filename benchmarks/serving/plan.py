@@ -34,6 +34,7 @@ class Plan:
         (10_000, 10_000),
     )
     size_repeats: int = 3
+    overload_seconds: float = 60.0
     mask_sizes: tuple[tuple[int, int], ...] = ((640, 427), (4000, 3000), (4000, 4000))
     pictures: int = 50
     accuracy_images: int = 1 << 30
@@ -62,6 +63,7 @@ class Plan:
             large_side=1000,
             sides=((625, 400), (1250, 800)),
             size_repeats=1,
+            overload_seconds=2.0,
             mask_sizes=((640, 427),),
             pictures=4,
             accuracy_images=4,

@@ -14,9 +14,10 @@ def post_image(port: int, content: bytes) -> bytes:
     return _post(port, "/segment", content, headers)
 
 
-def post_change(port: int, model: str, action: str) -> None:
+def post_change(port: int, model: str, action: str, key: str | None) -> None:
     """`action` is load, activate or unload; BenchmarkError with the service's complaint."""
-    _post(port, f"/models/{model}/{action}", b"", {})
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    _post(port, f"/models/{model}/{action}", b"", headers)
 
 
 def _post(port: int, path: str, content: bytes, headers: Mapping[str, str]) -> bytes:

@@ -2,7 +2,7 @@
 turn of load on a server."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +12,7 @@ from benchmarks.serving.contenders import Contender, ours, peers
 from benchmarks.serving.images import image_files, photographs
 from benchmarks.serving.load_job import Job, LoadResult, run_load
 from benchmarks.serving.plan import Options, Plan
-from benchmarks.serving.request import Form, Photograph, request_bytes
+from benchmarks.serving.request import Photograph, request_bytes
 from benchmarks.serving.servers import Server, serving
 from trainer.data.dataset import VocFolder
 
@@ -66,14 +66,19 @@ class Workshop:
         """The carried checkpoint under another name."""
         return twin(self.carried)
 
-    def service(self, precision: str) -> Contender:
-        """Ours at a precision, with photographs to calibrate on."""
+    def service(
+        self, precision: str, *, extra: Sequence[str] = (), is_guarded: bool = False
+    ) -> Contender:
+        """Ours at a precision, with photographs to calibrate on and `extra` options."""
         assert self.pictures
         return ours(
             precision,
             device=self.options.device,
             engine=self.options.engine,
             calibration=self.picture_folder,
+            cache=self.options.work / "cache",
+            extra=extra,
+            is_guarded=is_guarded,
         )
 
     def peers(self) -> list[Contender]:
@@ -100,36 +105,42 @@ class Workshop:
         clients: int,
         pictures: list[Photograph] | None = None,
         count: int = 0,
+        rate: float = 0.0,
+        seconds: float | None = None,
     ) -> LoadResult:
-        """One turn: warm-up, then the plan's seconds; or `count` requests without a warm-up."""
+        """One turn: warm-up, then `seconds` or the plan's; or `count` requests without a warm-up.
+        With a `rate` requests come at it, from as many clients as it takes."""
         job = Job(
             port=server.port,
-            requests=self.written(pictures or self.pictures, contender.path, contender.form),
+            requests=self.written(pictures or self.pictures, contender),
             clients=clients,
             warmup_s=0.0 if count else self.plan.warmup_s,
-            seconds=0.0 if count else self.plan.seconds,
+            seconds=0.0 if count else seconds or self.plan.seconds,
             count=count,
             timeout_s=LATE_S,
+            rate=rate,
         )
         result = run_load(job)
+        who = f"{rate:.0f} arrivals/s" if rate else f"{clients} clients"
         logger.info(
-            "%s, %d clients: %.2f/s, p50 %.0f ms", contender.name, clients, result.per_second,
-            result.p50_ms,
+            "%s, %s: %.2f/s, p50 %.0f ms, p99 %.0f ms", contender.name, who, result.per_second,
+            result.p50_ms, result.p99_ms,
         )  # fmt: skip
         for failure in result.failures:
             logger.warning("%s: %s", contender.name, failure)
         return result
 
     def written(
-        self, pictures: list[Photograph], path: str, form: Form
+        self, pictures: list[Photograph], contender: Contender
     ) -> list[tuple[str, int, int]]:
         """Request files for the load generator."""
         files = []
+        path, form, key = contender.path, contender.form, contender.key
         for picture in pictures:
-            name = f"{form}{path.replace('/', '-')}-{picture.path.name}.http"
+            name = f"{form}{path.replace('/', '-')}-{'key-' if key else ''}{picture.path.name}.http"
             file = self.requests / name
-            if not file.exists():
-                file.write_bytes(request_bytes(picture, path, form=form))
+            if key or not file.exists():  # a key is every contender's own
+                file.write_bytes(request_bytes(picture, path, form=form, key=key))
             files.append((str(file), picture.width, picture.height))
         return files
 

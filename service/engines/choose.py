@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -12,10 +13,10 @@ from torch import Tensor
 from models import Checkpoint
 from models.devices import choose_device, has_fast_bf16
 from service.engines.engine import Engine
-from service.engines.golden import agreement, golden_inputs, labels_of
+from service.engines.golden import NotFiniteError, agreement, golden_inputs, labels_of
 from service.engines.int8 import find_int8, int8_model
 from service.engines.openvino_engine import OpenVINOEngine, convert
-from service.engines.processor import features, int8_feature
+from service.engines.processor import bf16_features, int8_feature
 from service.engines.torch_engine import TorchEngine
 from service.errors import StartupError
 
@@ -67,14 +68,19 @@ def choose_engine(checkpoint: Checkpoint, wishes: Wishes) -> Choice:
     refused: list[str] = []
     gate = _Gate(checkpoint, device, wishes.golden_images)
     for candidate in _candidates(checkpoint, device, wishes):
+        engine: Engine | None = None
         try:
             engine = candidate.load()
+            share = gate.agreement_of(engine, candidate)
+        except StartupError:
+            raise
         except Exception as error:  # noqa: BLE001 - runtimes raise anything
             first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
             refused.append(f"{candidate.name}: {first_line}")
             logger.warning("%s refused: %s", candidate.name, first_line)
+            if engine is not None:
+                engine.close()
             continue
-        share = gate.agreement_of(engine, candidate)
         least = MIN_AGREEMENT[candidate.precision]
         if share is not None and share < least:
             refused.append(
@@ -90,78 +96,115 @@ def choose_engine(checkpoint: Checkpoint, wishes: Wishes) -> Choice:
 
 
 class _Gate:
-    """Compares with float32, which is run once, and only if anything is compared."""
+    """Compares with float32, which is run once."""
 
     def __init__(self, checkpoint: Checkpoint, device: torch.device, images: Path | None) -> None:
         self._checkpoint = checkpoint
         self._device = device
         self._inputs = golden_inputs(images, checkpoint.manifest.input)
-        self._reference: Tensor | None = None
 
     def agreement_of(self, engine: Engine, candidate: Candidate) -> float | None:
+        """None for float32 itself; StartupError where its answers are no numbers."""
         if candidate.is_reference:
+            self._labels_of_reference(engine)
             return None
-        if self._reference is None:
-            reference = TorchEngine(
-                self._checkpoint, device=self._device, precision="float32", compiled=False
-            )
-            self._reference = labels_of(reference, self._inputs)
+        return agreement(labels_of(engine, self._inputs), self._reference)
+
+    @cached_property
+    def _reference(self) -> Tensor:
+        return self._labels_of_reference(
+            TorchEngine(self._checkpoint, device=self._device, precision="float32", compiled=False)
+        )
+
+    def _labels_of_reference(self, engine: Engine) -> Tensor:
         try:
-            return agreement(labels_of(engine, self._inputs), self._reference)
-        except RuntimeError as error:
-            logger.warning("%s failed on the golden images: %s", candidate.name, error)
-            return 0.0
+            return labels_of(engine, self._inputs)
+        except NotFiniteError as error:
+            raise StartupError(f"{self._checkpoint.manifest.name}: {error}") from error
 
 
 def _candidates(
     checkpoint: Checkpoint, device: torch.device, wishes: Wishes
 ) -> Iterator[Candidate]:
     """The precision that was asked for first, then what is always there."""
-    order = list(_precisions(checkpoint, device, wishes))
+    _require_possible(device, wishes)
     with_openvino = device.type == "cpu" and wishes.engine != "torch"
-    if wishes.engine == "openvino" and device.type != "cpu":
-        raise StartupError(f"--engine openvino runs on the cpu, --device is {device}")
-    if with_openvino and find_spec("openvino") is None:
-        if wishes.engine == "openvino" or wishes.precision == "int8":
-            raise StartupError(
-                "--engine openvino: the package openvino is not installed "
-                "(pip install '.[openvino]')"
-            )
+    if with_openvino and not _has_openvino():
         logger.info("openvino would be faster; it is not installed (pip install '.[openvino]')")
         with_openvino = False
-    for precision, reason in order:
-        if with_openvino and precision != "float16":  # which its CPU plugin lacks
+    for precision, reason in _precisions(checkpoint, device, wishes):
+        if with_openvino and precision != "float16":
             yield _openvino(checkpoint, precision, reason, wishes)
         if precision != "int8" and (wishes.engine != "openvino"):
-            yield _torch(checkpoint, device, precision, reason, wishes)
+            if wishes.compiled:
+                yield _torch(checkpoint, device, precision, reason, compiled=True)
+            yield _torch(checkpoint, device, precision, reason)
     if wishes.engine == "openvino":
-        yield _torch(checkpoint, device, "float32", "nothing faster could be used", wishes)
+        yield _torch(checkpoint, device, "float32", "nothing faster could be used")
+
+
+def _require_possible(device: torch.device, wishes: Wishes) -> None:
+    """StartupError for wishes that no machine could grant, or none without another package."""
+    engine, precision = wishes.engine, wishes.precision
+    if engine == "openvino" and device.type != "cpu":
+        raise StartupError(f"--engine openvino runs on the cpu, --device is {device}")
+    if precision == "int8" and device.type != "cpu":
+        raise StartupError(f"--precision int8 runs on the cpu, --device is {device}")
+    if precision == "int8" and engine == "torch":
+        raise StartupError("--precision int8 is openvino's, --engine is torch")
+    if precision == "float16" and engine == "openvino":
+        raise StartupError("--precision float16: openvino has float32, bfloat16 and int8 on CPUs")
+    needing = "--engine openvino" if engine == "openvino" else f"--precision {precision}"
+    if (engine == "openvino" or precision == "int8") and not _has_openvino():
+        raise StartupError(
+            f"{needing}: the package openvino is not installed (pip install '.[openvino]')"
+        )
+
+
+def _has_openvino() -> bool:
+    return find_spec("openvino") is not None
 
 
 def _precisions(
     checkpoint: Checkpoint, device: torch.device, wishes: Wishes
 ) -> Iterator[tuple[str, str]]:
-    has = ", ".join(features()) or "nothing for less than float32"
-    processor = f"the processor has {has}" if device.type == "cpu" else str(device)
-    asked = wishes.precision
+    """Each with its reason, fastest first."""
+    asked, on_cpu, has_bf16 = wishes.precision, device.type == "cpu", has_fast_bf16(device)
+    name = "the processor" if on_cpu else str(device)
     if asked != "auto":
-        yield asked, "as asked"
+        is_emulated = on_cpu and asked in ("bfloat16", "float16") and not has_bf16
+        if is_emulated:
+            logger.warning("--precision %s: the processor lacks it, float32 is faster", asked)
+        yield asked, "as asked" + (", though the processor lacks it" if is_emulated else "")
         if asked == "float32":
             return
-    on_cpu = device.type == "cpu"
-    if asked == "auto" and on_cpu and _has_int8(checkpoint, wishes):
-        yield "int8", f"{processor}, and the checkpoint was calibrated"
-    if asked != "bfloat16" and has_fast_bf16(device):
-        yield "bfloat16", processor
+    has_int8 = on_cpu and _has_int8(checkpoint, wishes)
+    if asked == "auto" and has_int8:
+        yield "int8", f"the processor has {int8_feature()}, and the checkpoint was calibrated"
+    if asked != "bfloat16" and has_bf16:
+        yield "bfloat16", f"{name} has {', '.join(bf16_features()) if on_cpu else 'bfloat16'}"
     elif asked == "auto" and device.type == "cuda":
         yield "float16", f"{device} has no bfloat16"
-    yield "float32", processor
+    yield "float32", _why_float32(name, has_bf16=has_bf16, could_int8=on_cpu and not has_int8)
+
+
+def _why_float32(name: str, *, has_bf16: bool, could_int8: bool) -> str:
+    if has_bf16:
+        return "nothing faster could be used"
+    reason = f"{name} has no bfloat16"
+    if could_int8 and int8_feature() is not None and _has_openvino():
+        reason += f"; with {int8_feature()} int8 is faster, once --calibration-images names photos"
+    return reason
 
 
 def _has_int8(checkpoint: Checkpoint, wishes: Wishes) -> bool:
-    if wishes.engine == "torch" or int8_feature() is None or find_spec("openvino") is None:
+    if wishes.engine == "torch" or int8_feature() is None or not _has_openvino():
         return False
-    return find_int8(checkpoint, wishes.exports, wishes.cache) is not None
+    try:
+        return find_int8(checkpoint, wishes.exports, wishes.cache) is not None
+    except Exception as error:  # noqa: BLE001 - an installation that lacks a library
+        logger.warning("openvino cannot be used: %s", error)
+        return False
 
 
 def _openvino(checkpoint: Checkpoint, precision: str, reason: str, wishes: Wishes) -> Candidate:
@@ -179,10 +222,16 @@ def _openvino(checkpoint: Checkpoint, precision: str, reason: str, wishes: Wishe
 
 
 def _torch(
-    checkpoint: Checkpoint, device: torch.device, precision: str, reason: str, wishes: Wishes
+    checkpoint: Checkpoint,
+    device: torch.device,
+    precision: str,
+    reason: str,
+    *,
+    compiled: bool = False,
 ) -> Candidate:
     def load() -> Engine:
-        return TorchEngine(checkpoint, device=device, precision=precision, compiled=wishes.compiled)
+        return TorchEngine(checkpoint, device=device, precision=precision, compiled=compiled)
 
-    is_reference = precision == "float32"
-    return Candidate(f"torch {precision}", precision, reason, load, is_reference)
+    name = f"torch {precision}{' compiled' if compiled else ''}"
+    is_reference = precision == "float32" and not compiled
+    return Candidate(name, precision, reason, load, is_reference)

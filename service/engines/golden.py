@@ -38,9 +38,16 @@ def image_files(folder: Path) -> list[Path]:
         raise StartupError(f"{folder}: {error.strerror or error}") from error
 
 
+class NotFiniteError(RuntimeError):
+    """A network that computes infinities or nothing that is a number."""
+
+
 def labels_of(engine: Engine, inputs: Tensor) -> Tensor:
-    """uint8 (N, h, w), one pass an image: what a batch changes is the engine's to keep small."""
+    """uint8 (N, h, w), one pass an image: what a batch changes is the engine's to keep small.
+    NotFiniteError where the probabilities are no numbers."""
     passes = [engine.run(image[None], alone=True)[0] for image in inputs]
+    if not all(probabilities.isfinite().all() for probabilities in passes):
+        raise NotFiniteError("the network's answers are not finite numbers, are its weights?")
     return torch.stack([winners(probabilities)[1].cpu() for probabilities in passes])
 
 

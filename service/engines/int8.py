@@ -4,6 +4,8 @@ import contextlib
 import logging
 import os
 from collections.abc import Iterator
+from hashlib import sha256
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,8 @@ def int8_model(
     """An OpenVINO model with int8 activations and weights, made once for every checkpoint."""
     found = find_int8(checkpoint, exports, cache)
     if found is not None:
+        if images is not None:
+            logger.info("calibrated before: %s is not needed", images)
         return found
     if images is None:
         raise NotCalibratedError(
@@ -59,10 +63,12 @@ def find_int8(checkpoint: Checkpoint, exports: Path, cache: Path | None) -> Any 
             if checkpoint_sha256(model) == digest and is_int8(model):
                 logger.info("int8 from %s", path.name)
                 return model
-    kept = _kept(digest, cache)
+    kept = _kept(checkpoint, cache)
     if kept is not None and kept.exists():
         with contextlib.suppress(RuntimeError):  # a disk that was full when it was written
-            return read(kept)
+            model = read(kept)
+            logger.info("int8 from %s", kept)
+            return model
     return None
 
 
@@ -74,8 +80,7 @@ def _inputs(paths: list[Path], checkpoint: Checkpoint) -> Iterator[Tensor]:
 
 
 def _keep(model: Any, checkpoint: Checkpoint, cache: Path | None) -> None:
-    digest = _digest(checkpoint)
-    path = _kept(digest, cache) if digest else None
+    path = _kept(checkpoint, cache)
     if path is None:
         return
     try:
@@ -88,9 +93,13 @@ def _keep(model: Any, checkpoint: Checkpoint, cache: Path | None) -> None:
         logger.warning("%s cannot be kept, the next start calibrates again: %s", path, error)
 
 
-def _kept(digest: str, cache: Path | None) -> Path | None:
-    version = import_private("openvino").__version__.split("-")[0]
-    return cache / f"{digest}-int8-openvino-{version}.xml" if cache else None
+def _kept(checkpoint: Checkpoint, cache: Path | None) -> Path | None:
+    """What was calibrated depends on the weights and on what becomes of an image before them."""
+    digest = _digest(checkpoint)
+    if digest is None or cache is None:
+        return None
+    preparation = sha256(checkpoint.manifest.input.model_dump_json().encode()).hexdigest()[:8]
+    return cache / f"{digest}-{preparation}-int8-openvino-{version('openvino')}.xml"
 
 
 def _digest(checkpoint: Checkpoint) -> str | None:

@@ -122,7 +122,10 @@ def read(path: Path) -> Any:
 def _core() -> Any:
     """Kept to the end of the process: its CPU plugin has given this thread a stack for signals,
     and frees it when it is unloaded; the next signal would end the process."""
-    return import_private("openvino").Core()
+    core = import_private("openvino").Core()
+    # weights are read, not mapped: a file that is cut off later would end the process as well
+    core.set_property({"ENABLE_MMAP": False})
+    return core
 
 
 def usable_cores() -> int:

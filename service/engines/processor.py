@@ -10,6 +10,7 @@ FEATURES = {
     "avx_vnni": "AVX-VNNI",
 }
 INT8 = ("AMX-INT8", "AVX512-VNNI", "AVX-VNNI")
+BF16 = ("AMX-BF16", "AVX512-BF16")
 
 
 def features() -> list[str]:
@@ -17,6 +18,11 @@ def features() -> list[str]:
     # absent from older releases of torch
     capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
     return [name for key, name in FEATURES.items() if capabilities.get(key)]
+
+
+def bf16_features() -> list[str]:
+    """What makes bfloat16 fast here."""
+    return [name for name in features() if name in BF16]
 
 
 def int8_feature() -> str | None:

@@ -16,18 +16,23 @@ WEB = Path(__file__).resolve().parents[1] / "web"
 router = APIRouter(tags=["operations"])
 
 
-@router.get("/healthz")
-async def healthz() -> Health:
-    """200 while the process answers."""
+@router.get("/healthz", responses={503: {"model": Health, "description": "to be restarted"}})
+async def healthz(state: AppState, response: Response) -> Health:
+    """200 while the process answers and its device does; nothing but a new process mends a 503."""
+    trouble = state.trouble()
+    if trouble is not None:
+        response.status_code = 503
+        return Health(status="stuck", reason=trouble)
     return Health(status="ok")
 
 
-@router.get("/readyz", responses={503: {"model": Health}})
+@router.get("/readyz", responses={503: {"model": Health, "description": "send nothing here"}})
 async def readyz(state: AppState, response: Response) -> Health:
-    """200 only after warm-up and until shutdown begins."""
-    if not state.ready:
+    """200 after warm-up and until it is told to stop, while it is healthy."""
+    reason = state.trouble() if state.ready else state.phase
+    if reason is not None:
         response.status_code = 503
-        return Health(status="not ready", reason="warming up or stopping")
+        return Health(status="not ready", reason=reason)
     return Health(status="ready", model=state.registry.active.name)
 
 

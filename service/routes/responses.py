@@ -29,11 +29,13 @@ def problem(description: str, headers: dict[str, Any] | None = None) -> dict[str
 ERRORS: Responses = {
     400: problem("not an image, or a broken one"),
     404: problem("unknown model"),
+    408: problem("an upload that comes too slowly"),
     413: problem("too many bytes or pixels, or too much work for them"),
     415: problem("a body that cannot hold an image"),
     422: problem("the field is missing or is not a file"),
     500: problem("the network failed on this image"),
-    503: problem("the queue is full, or the service is stopping", RETRY_AFTER),
+    503: problem("all places are taken, or the service is stopping", RETRY_AFTER),
+    504: problem("no answer within the time that it is of use"),
 }
 GUARDED: Responses = {
     401: problem("no API key, or one that is unknown", CHALLENGE),

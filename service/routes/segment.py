@@ -3,12 +3,15 @@
 import asyncio
 import logging
 from dataclasses import dataclass
+from math import inf
 from typing import Annotated
 from urllib.parse import quote
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
 
-from service.dependencies import AppState, State, require_ready
+from service.admission import busy_images
+from service.deadline import Deadline, while_connected
+from service.dependencies import AppState, State, require_working
 from service.errors import ServiceError
 from service.loaded import LoadedModel
 from service.negotiation import Output, choose_output
@@ -23,6 +26,16 @@ logger = logging.getLogger(__name__)
 HEADER_SAFE = " !#$&'()*+,/:;=?@[]^`{|}~"  # other characters, which a header cannot hold: %XX
 
 Model = Annotated[str | None, Query(description="a loaded model; the active one when absent")]
+Patience = Annotated[
+    float | None,
+    Header(
+        alias="X-Request-Timeout",
+        gt=0,
+        allow_inf_nan=False,
+        description="seconds that the client waits once it has sent the upload; 504 after that, "
+        "or after --request-timeout-s if that is less",
+    ),
+]
 
 _FILE = {"type": "string", "format": "binary"}
 ONE_IMAGE = {
@@ -76,6 +89,7 @@ async def segment(
     state: AppState,
     model: Model = None,
     output: Annotated[Output | None, Query(description="overrides Accept")] = None,
+    patience_s: Patience = None,
 ) -> Response:
     """Segments one image: multipart field `file`, or the image as the body.
 
@@ -83,11 +97,14 @@ async def segment(
     alone: an indexed PNG of the upload's size whose palette is the class colours.
     """
     chosen = choose_output(",".join(request.headers.getlist("accept")), output)
-    require_ready(state)
-    with state.registry.lease(model) as served:
-        request.state.model = served.name
+    require_working(state)
+    request.state.model = state.registry.name_of(model)
+    with state.admission.visit():
         upload = await read_upload(request, max_bytes=state.settings.max_upload_bytes)
-        segmented = await served.segmenter.segment(upload)
+        deadline = _deadline(state, patience_s)
+        with state.admission.place(), state.registry.lease(model) as served:
+            async with while_connected(request), deadline.enforced():
+                segmented = await served.segmenter.segment(upload)
     headers = {
         "Server-Timing": _server_timing(segmented),
         **_model_headers(served),
@@ -106,17 +123,25 @@ async def segment(
     openapi_extra=SEVERAL_IMAGES,
 )
 async def segment_batch(
-    request: Request, response: Response, state: AppState, model: Model = None
+    request: Request,
+    response: Response,
+    state: AppState,
+    model: Model = None,
+    patience_s: Patience = None,
 ) -> BatchResponse:
-    """Segments several images, each sent as a field `file`: a result or an error each, in order."""
-    require_ready(state)
-    with state.registry.lease(model) as served:
-        request.state.model = served.name
+    """Segments several images, each sent as a field `file`: a result or an error each, in order.
+    Those that are not done in time are errors with the status 504."""
+    require_working(state)
+    request.state.model = state.registry.name_of(model)
+    with state.admission.visit():
         uploads = await read_uploads(request, max_files=state.settings.max_batch_files)
-        batch = _Batch(state, served, request.state.request_id)
-        items = await asyncio.gather(*map(batch.item, uploads))
+        deadline = _deadline(state, patience_s)
+        with state.admission.place(), state.registry.lease(model) as served:
+            batch = _Batch(state, served, request.state.request_id, deadline)
+            async with while_connected(request):
+                items = await batch.items(uploads)
     response.headers.update(_model_headers(served))
-    return BatchResponse(results=list(items))
+    return BatchResponse(results=items)
 
 
 @dataclass(frozen=True)
@@ -126,11 +151,23 @@ class _Batch:
     state: State
     model: LoadedModel
     request_id: str
+    deadline: Deadline
 
-    async def item(self, upload: Upload) -> BatchItem:
+    async def items(self, uploads: list[Upload]) -> list[BatchItem]:
+        """No more at a time than keep everything busy: a batch has one place, like any request."""
+        turns = asyncio.Semaphore(busy_images(self.model.batcher, self.state.codec.threads))
+
+        async def in_turn(upload: Upload) -> BatchItem:
+            async with turns:
+                return await self._item(upload)
+
+        return list(await asyncio.gather(*map(in_turn, uploads)))
+
+    async def _item(self, upload: Upload) -> BatchItem:
         try:
             require_size(upload, self.state.settings.max_upload_bytes)
-            segmented = await self.model.segmenter.segment(upload)
+            async with self.deadline.enforced():
+                segmented = await self.model.segmenter.segment(upload)
         except ServiceError as error:
             return self._error(upload, error)
         except Exception as error:
@@ -146,6 +183,11 @@ class _Batch:
             title=error.title, status=error.status, detail=error.detail, request_id=self.request_id
         )
         return BatchItem(filename=upload.name, status=error.status, error=problem)
+
+
+def _deadline(state: State, patience_s: float | None) -> Deadline:
+    """From now on, as the client wishes and the settings allow."""
+    return Deadline(min(patience_s or inf, state.settings.request_timeout_s))
 
 
 def _model_headers(model: LoadedModel) -> dict[str, str]:

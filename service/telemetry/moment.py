@@ -10,19 +10,24 @@ from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from models.manifest import Manifest
+from service.admission import Admission
 from service.batcher import Batcher
+from service.body import UploadMemory
 from service.budget import PixelBudget
 
 # name after the prefix, help, labels
 GAUGES = {
     "ready": ("1 between warm-up and shutdown.", ()),
     "requests_in_flight": ("Requests that have no answer yet.", ()),
+    "places_taken": ("Requests that are being answered, their upload complete.", ()),
+    "places_limit": ("How many there may be: --max-queue.", ()),
+    "upload_held_bytes": ("Bytes of request bodies in memory.", ()),
+    "upload_held_bytes_limit": ("--max-upload-memory.", ()),
     "decode_waiting_images": ("Images that wait for memory to be decoded in.", ()),
     "decode_held_pixels": ("Pixels of decoded images in memory.", ()),
-    "decode_held_pixels_limit": ("--max-pixels.", ()),
+    "decode_held_pixels_limit": ("--max-pixels, and a quarter of it for small images.", ()),
     "device_images": ("Images in the device, or waiting for it.", ("model",)),
     "device_waiting_images": ("Images that wait for their first pass.", ("model",)),
-    "device_waiting_images_limit": ("--max-queue.", ("model",)),
     "device_queued_units": ("Images or tiles that wait for a pass.", ("model",)),
     "device_running_passes": ("Passes in the device.", ("model",)),
     "device_lanes": ("Passes that run side by side.", ("model",)),
@@ -52,6 +57,8 @@ class Moment(Collector):
 
     ready: Callable[[], bool]
     in_flight: Callable[[], int]
+    admission: Admission
+    uploads: UploadMemory
     budget: PixelBudget
     models: Callable[[], Iterable[Loaded]]
 
@@ -77,6 +84,10 @@ class Moment(Collector):
         return {
             "ready": int(self.ready()),
             "requests_in_flight": self.in_flight(),
+            "places_taken": self.admission.inside,
+            "places_limit": self.admission.limit,
+            "upload_held_bytes": self.uploads.held,
+            "upload_held_bytes_limit": self.uploads.limit,
             "decode_waiting_images": self.budget.waiting,
             "decode_held_pixels": self.budget.held,
             "decode_held_pixels_limit": self.budget.limit,
@@ -105,7 +116,6 @@ def _load(model: Loaded) -> dict[str, int]:
     return {
         "device_images": load.images,
         "device_waiting_images": load.waiting,
-        "device_waiting_images_limit": batcher.max_waiting,
         "device_queued_units": load.units,
         "device_running_passes": load.passes,
         "device_lanes": batcher.engine.lanes,

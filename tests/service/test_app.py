@@ -175,7 +175,7 @@ class TestOneApp:
 
         monkeypatch.setattr(TorchEngine, "warm_up", lambda engine, count: None)
         monkeypatch.setattr(TorchEngine, "run", run)
-        app = create_app(settings_for(folder, batch_pixels=batch_pixels))
+        app = create_app(settings_for(folder, batch_pixels=batch_pixels, max_queue=30))
 
         async def load() -> None:
             async with async_client_for(app) as client:

@@ -85,8 +85,8 @@ class Requests(ExitStack):
 
 
 @contextmanager
-def started(device: Device, *, capacity: int = 8, max_waiting: int = 100) -> Iterator[Requests]:
-    batcher = Batcher(device, max_waiting=max_waiting)
+def started(device: Device, *, capacity: int = 8) -> Iterator[Requests]:
+    batcher = Batcher(device)
     batcher.start(capacity=capacity)
     try:
         with Requests(batcher) as requests:
@@ -277,19 +277,6 @@ class TestFailures:
 
 
 class TestQueue:
-    def test_a_full_queue_refuses_and_says_how_full_it_is(self) -> None:
-        device = Device()
-        device.hold()
-        with started(device, max_waiting=2) as requests:
-            accepted = [requests.one(0)]
-            device.wait_until_busy()
-            accepted += [requests.one(1), requests.one(2)]
-            with pytest.raises(OverloadedError, match="2 images are waiting"):
-                requests.flow()
-            device.free.set()
-            assert [mark_of(future) for future in accepted] == [0, 1, 2]
-            assert mark_of(requests.one(4)) == 4
-
     def test_what_a_leaving_request_still_has_waiting_never_reaches_the_device(self) -> None:
         device = Device()
         device.hold()
@@ -307,18 +294,6 @@ class TestQueue:
                     future.result(0)
         assert device.passes == [[0], [1, 2]]
 
-    def test_its_place_is_free_again(self) -> None:
-        device = Device()
-        device.hold()
-        with started(device, max_waiting=1) as requests:
-            requests.one(0)
-            device.wait_until_busy()
-            with requests.batcher.flow() as flow:
-                flow.submit(unit(1))
-                with pytest.raises(OverloadedError):
-                    requests.flow()
-            assert requests.flow()
-
     def test_cancelled_work_is_skipped(self) -> None:
         device = Device()
         device.hold()
@@ -335,7 +310,7 @@ class TestClose:
     def test_accepted_work_is_answered_before_close_returns(self) -> None:
         device = Device()
         device.hold()
-        batcher = Batcher(device, max_waiting=100)
+        batcher = Batcher(device)
         batcher.start(capacity=2)
         requests = Requests(batcher)
         flow = requests.flow()
@@ -362,7 +337,7 @@ class TestClose:
             assert not closing.is_alive()
 
     def test_a_batcher_that_never_started_can_be_closed(self) -> None:
-        Batcher(Device(), max_waiting=1).close()
+        Batcher(Device()).close()
 
     def test_no_thread_is_left_behind(self) -> None:
         def lanes() -> set[int | None]:

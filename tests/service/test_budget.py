@@ -5,7 +5,6 @@ import asyncio
 import pytest
 
 from service.budget import PixelBudget
-from service.errors import OverloadedError
 from tests.service.clients import finished
 
 
@@ -32,8 +31,8 @@ class Holder:
 
 def test_what_does_not_fit_waits_until_enough_is_free() -> None:
     async def check() -> None:
-        budget = PixelBudget(100, max_waiting=5)
-        small, large = Holder(budget, 1), Holder(budget, 100)
+        budget = PixelBudget(100)
+        small, large = Holder(budget, 10), Holder(budget, 100)
         await settle()
         assert (small.inside, large.inside) == (True, False)
         small.let_go.set()
@@ -47,7 +46,7 @@ def test_what_does_not_fit_waits_until_enough_is_free() -> None:
 
 def test_what_fits_together_is_held_together() -> None:
     async def check() -> None:
-        budget = PixelBudget(100, max_waiting=5)
+        budget = PixelBudget(100)
         halves = [Holder(budget, 50) for _ in range(3)]
         await settle()
         assert [half.inside for half in halves] == [True, True, False]
@@ -60,7 +59,7 @@ def test_what_fits_together_is_held_together() -> None:
 
 def test_small_images_do_not_overtake_a_large_one() -> None:
     async def check() -> None:
-        budget = PixelBudget(100, max_waiting=5)
+        budget = PixelBudget(100)
         first, large, small = Holder(budget, 10), Holder(budget, 100), Holder(budget, 10)
         await settle()
         assert (first.inside, large.inside, small.inside) == (True, False, False)
@@ -76,7 +75,7 @@ def test_small_images_do_not_overtake_a_large_one() -> None:
 
 def test_a_failure_gives_its_pixels_back() -> None:
     async def check() -> None:
-        budget = PixelBudget(100, max_waiting=5)
+        budget = PixelBudget(100)
         with pytest.raises(ValueError, match="broken image"):
             async with budget.hold(100):
                 raise ValueError("broken image")
@@ -88,7 +87,7 @@ def test_a_failure_gives_its_pixels_back() -> None:
 
 def test_who_gives_up_waiting_takes_nothing_and_blocks_nobody() -> None:
     async def check() -> None:
-        budget = PixelBudget(100, max_waiting=2)
+        budget = PixelBudget(100)
         first, gone, last = Holder(budget, 60), Holder(budget, 100), Holder(budget, 40)
         await settle()
         gone.task.cancel()
@@ -103,18 +102,17 @@ def test_who_gives_up_waiting_takes_nothing_and_blocks_nobody() -> None:
     finished(check())
 
 
-def test_no_more_wait_than_may() -> None:
+def test_small_images_do_not_wait_for_large_ones() -> None:
     async def check() -> None:
-        budget = PixelBudget(100, max_waiting=2)
-        holders = [Holder(budget, 100) for _ in range(3)]
+        budget = PixelBudget(1600)
+        large = [Holder(budget, 1600), Holder(budget, 1600)]
+        small = [Holder(budget, 100) for _ in range(5)]
         await settle()
-        with pytest.raises(OverloadedError, match="2 images are waiting"):
-            async with budget.hold(1):
-                pass
-        for holder in holders:
+        assert [holder.inside for holder in large + small] == [True, False, *[True] * 4, False]
+        assert (budget.held, budget.limit, budget.waiting) == (2000, 2000, 2)
+        for holder in large + small:
             holder.let_go.set()
-        await asyncio.gather(*(holder.task for holder in holders))
-        async with asyncio.timeout(10), budget.hold(100):
-            pass
+        await asyncio.gather(*(holder.task for holder in large + small))
+        assert budget.held == 0
 
     finished(check())

@@ -23,7 +23,7 @@ from tests.service.colours import save_colours
 
 @pytest.fixture
 def codec() -> Iterator[Codec]:
-    made = Codec(threads=1, max_pixels=1000, max_waiting=1)
+    made = Codec(threads=1, max_pixels=1000)
     yield made
     made.close()
 

@@ -227,7 +227,7 @@ class TestMemory:
         """Whether it is full of images or of pixels."""
 
         async def load() -> None:
-            settings = settings_for(tiled_folder, max_queue=2, max_pixels=max_pixels)
+            settings = settings_for(tiled_folder, max_queue=3, max_pixels=max_pixels)
             async with async_client_for(create_app(settings)) as client:
                 first = asyncio.create_task(post(client, self.CONTENT))
                 await asyncio.to_thread(device.busy.wait, 30)
@@ -235,7 +235,7 @@ class TestMemory:
                 await until(lambda: sum(task.done() for task in posts) == 5)
                 refused = [task.result() for task in posts if task.done()]
                 for response in refused:
-                    assert_problem(response, 503, "2 images are waiting")
+                    assert_problem(response, 503, "3 requests are being answered")
                     assert int(response.headers["retry-after"]) >= 1
                 device.free.set()
                 answers = [response.status_code for response in await asyncio.gather(*posts)]
@@ -276,7 +276,7 @@ class TestMemory:
         self, tiled_folder: Path, device: Device, decoded_pixels: list[int]
     ) -> None:
         async def load() -> None:
-            settings = settings_for(tiled_folder, max_queue=1, max_pixels=2000)
+            settings = settings_for(tiled_folder, max_queue=2, max_pixels=2000)
             async with async_client_for(create_app(settings)) as client:
                 first = asyncio.create_task(post(client, self.CONTENT))
                 await asyncio.to_thread(device.busy.wait, 30)

@@ -27,6 +27,12 @@ VALUES = {
     "max_batch_files": "13",
     "max_batch_bytes": "14",
     "max_queue": "15",
+    "max_upload_memory": "600000000",
+    "max_connections": "19",
+    "request_timeout_s": "20.5",
+    "upload_timeout_s": "21.5",
+    "drain_timeout_s": "22.5",
+    "device_timeout_s": "23.5",
     "batch_pixels": "16",
     "threads": "17",
     "api_key_file": "keys.txt",
@@ -38,7 +44,7 @@ VALUES = {
     "log_level": "debug",
     "log_format": "json",
 }
-FLAGS = {"insecure"}
+FLAGS = {"compile", "insecure"}
 
 
 def as_text(settings: Settings) -> dict[str, str]:
@@ -102,6 +108,12 @@ def test_the_defaults_listen_locally_and_bound_everything() -> None:
         ("max_pixels", 0),
         ("max_batch_files", 0),
         ("max_queue", 0),
+        ("max_upload_memory", 1000),  # less than one upload
+        ("max_connections", 0),
+        ("request_timeout_s", 0),
+        ("upload_timeout_s", -1),
+        ("drain_timeout_s", 0),
+        ("device_timeout_s", 0),
         ("batch_pixels", 0),
         ("threads", 0),
         ("max_loaded_models", 0),

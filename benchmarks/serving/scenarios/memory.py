@@ -25,7 +25,7 @@ def measure(shop: Workshop) -> list[Table]:
     contender = shop.service("auto")
     return [
         _over_requests(shop, contender),
-        _over_swaps(shop, contender),
+        _over_swaps(shop, shop.service("auto", is_guarded=True)),
         _while_large(shop, contender),
     ]
 
@@ -100,8 +100,8 @@ def _swap_under_load(
         )
         began = time.perf_counter()
         for turn in range(plan.swap_step):
-            post_change(server.port, models[turn % 2], "activate")
-            post_change(server.port, models[1 - turn % 2], "unload")
+            post_change(server.port, models[turn % 2], "activate", contender.key)
+            post_change(server.port, models[1 - turn % 2], "unload", contender.key)
         each_s = (time.perf_counter() - began) / plan.swap_step
         return each_s, load.result().failed
 

@@ -14,8 +14,9 @@ from benchmarks.serving.workshop import Workshop
 
 
 def measure(shop: Workshop) -> list[Table]:
-    contender = shop.service("auto")
-    return [_clients(shop, contender), _sizes(shop, contender)]
+    places = str(2 * max(shop.plan.client_steps))  # for as many clients as there are
+    contender = shop.service("auto", extra=("--max-queue", places))
+    return [_clients(shop, contender), _sizes(shop, shop.service("auto"))]
 
 
 def _clients(shop: Workshop, contender: Contender) -> Table:

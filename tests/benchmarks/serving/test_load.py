@@ -132,3 +132,24 @@ def test_a_request_says_how_long_it_is(tmp_path: Path, form: str) -> None:
     assert f"Content-Length: {len(body)}".encode() in head
     assert head.startswith(b"POST /segment HTTP/1.1\r\n")
     assert b"content" in body
+
+
+def test_at_a_rate_every_request_is_sent_and_answered_whatever_the_server_takes(
+    request_file: Path,
+) -> None:
+    with answering(png(SIZE)) as port:
+        result = asyncio.run(
+            perform(Job(port, [(str(request_file), *SIZE)], clients=0, seconds=1.0, rate=50))
+        )
+    assert result.statuses == {"200": 50}
+    assert result.failed == 0
+    assert 45 <= result.per_second <= 50
+
+
+def test_at_a_rate_refusals_and_ended_connections_are_counted(request_file: Path) -> None:
+    with answering(b"busy", status=503, close_after=True) as port:
+        result = asyncio.run(
+            perform(Job(port, [(str(request_file), *SIZE)], clients=0, seconds=0.5, rate=40))
+        )
+    assert result.statuses == {"503": 20}
+    assert result.broken == 0

@@ -39,7 +39,7 @@ def wishes(tmp_path: Path) -> Wishes:
 def bf16(monkeypatch: pytest.MonkeyPatch) -> None:
     """A processor with bfloat16, whatever this one has."""
     monkeypatch.setattr(choose, "has_fast_bf16", lambda device: True)
-    monkeypatch.setattr(choose, "features", lambda: ["AVX512-BF16"])
+    monkeypatch.setattr(choose, "bf16_features", lambda: ["AVX512-BF16"])
 
 
 @pytest.fixture
@@ -81,15 +81,42 @@ class TestAutomatic:
     ) -> None:
         pytest.importorskip("openvino")
         monkeypatch.setattr(choose, "has_fast_bf16", lambda device: False)
-        assert choose_engine(checkpoint, wishes).engine.name == "openvino float32"
+        monkeypatch.setattr(choose, "int8_feature", lambda: "AVX512-VNNI")
+        choice = choose_engine(checkpoint, wishes)
+        assert choice.engine.name == "openvino float32"
+        assert "no bfloat16" in choice.reason
+        assert "with AVX512-VNNI int8 is faster" in choice.reason
 
     def test_takes_pytorch_without_openvino(
         self, checkpoint: Checkpoint, wishes: Wishes, bf16: None, no_openvino: None
     ) -> None:
         assert choose_engine(checkpoint, wishes).engine.name == "torch bfloat16"
 
+    def test_takes_pytorch_where_openvino_lacks_a_library(
+        self, checkpoint: Checkpoint, wishes: Wishes, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(*_: object) -> None:
+            raise ImportError("libtbb.so.12: cannot open shared object file")
+
+        monkeypatch.setattr(choose, "find_int8", fail)
+        monkeypatch.setattr(choose, "convert", fail)
+        monkeypatch.setattr(choose, "int8_feature", lambda: "AVX512-VNNI")
+        choice = choose_engine(checkpoint, wishes)
+        assert choice.engine.name.startswith("torch ")
+        assert "libtbb.so.12" in choice.refused[0]
+
 
 class TestGate:
+    @pytest.mark.parametrize("engine", ["torch", "openvino", "auto"])
+    def test_a_network_that_computes_no_numbers_is_refused_altogether(
+        self, wishes: Wishes, engine: str
+    ) -> None:
+        network = colour_network()
+        with torch.no_grad():
+            next(network.parameters()).fill_(float("nan"))
+        with pytest.raises(StartupError, match=r": .* not finite numbers"):
+            choose_engine(Checkpoint(network, colour_manifest()), replace(wishes, engine=engine))
+
     def test_an_engine_that_says_something_else_is_refused_for_the_next(
         self,
         checkpoint: Checkpoint,
@@ -142,7 +169,26 @@ class TestWishes:
     ) -> None:
         choice = choose_engine(checkpoint, replace(wishes, engine="torch", precision=precision))
         assert choice.engine.name == f"torch {precision}"
-        assert choice.reason == "as asked"
+        assert choice.reason.startswith("as asked")
+
+    def test_what_the_processor_lacks_is_taken_as_asked_and_said_to_be_slow(
+        self,
+        checkpoint: Checkpoint,
+        wishes: Wishes,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        monkeypatch.setattr(choose, "has_fast_bf16", lambda device: False)
+        choice = choose_engine(checkpoint, replace(wishes, engine="torch", precision="bfloat16"))
+        assert choice.reason == "as asked, though the processor lacks it"
+        assert "float32 is faster" in caplog.text
+
+    @pytest.mark.parametrize(("engine", "precision"), [("torch", "int8"), ("openvino", "float16")])
+    def test_what_no_machine_could_grant_is_refused(
+        self, checkpoint: Checkpoint, wishes: Wishes, engine: str, precision: str
+    ) -> None:
+        with pytest.raises(StartupError, match=f"--precision {precision}"):
+            choose_engine(checkpoint, replace(wishes, engine=engine, precision=precision))
 
     def test_int8_that_is_not_calibrated_is_refused_and_says_how(
         self, checkpoint: Checkpoint, wishes: Wishes, bf16: None
@@ -155,8 +201,11 @@ class TestWishes:
     def test_openvino_that_is_not_installed_is_said_to_be(
         self, checkpoint: Checkpoint, wishes: Wishes, no_openvino: None
     ) -> None:
-        with pytest.raises(StartupError, match=r"pip install '\.\[openvino\]'"):
-            choose_engine(checkpoint, replace(wishes, engine="openvino"))
+        for wish in ({"engine": "openvino"}, {"precision": "int8"}):
+            option, value = next(iter(wish.items()))
+            said = rf"--{option} {value}: .*pip install '\.\[openvino\]'"
+            with pytest.raises(StartupError, match=said):
+                choose_engine(checkpoint, replace(wishes, **wish))  # type: ignore[arg-type]
 
     def test_a_device_that_is_not_there_is_named(
         self, checkpoint: Checkpoint, wishes: Wishes
@@ -177,3 +226,18 @@ class TestWishes:
         wanted = replace(wishes, engine="torch", precision="float32", compiled=True)
         assert choose_engine(checkpoint, wanted).engine.name == "torch float32 compiled"
         assert modes == ["default"]
+
+    def test_what_cannot_be_compiled_runs_as_it_is(
+        self, checkpoint: Checkpoint, wishes: Wishes, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def compile_(network: torch.nn.Module, **options: object) -> object:
+            def run(images: Tensor) -> Tensor:
+                raise OSError("no C++ compiler")
+
+            return run
+
+        monkeypatch.setattr(torch, "compile", compile_)
+        wanted = replace(wishes, engine="torch", precision="float32", compiled=True)
+        choice = choose_engine(checkpoint, wanted)
+        assert choice.engine.name == "torch float32"
+        assert choice.refused == ["torch float32 compiled: no C++ compiler"]

@@ -48,7 +48,8 @@ class TestLoad:
         contents = [encoded(picture) for picture in pictures]
 
         async def load() -> tuple[list[httpx.Response], list[httpx.Response]]:
-            async with async_client_for(create_app(settings_for(folder))) as client:
+            settings = settings_for(folder, max_queue=64)
+            async with async_client_for(create_app(settings)) as client:
                 together = await asyncio.gather(*(post(client, content) for content in contents))
                 spied = list(spy.sizes)
                 alone = [await post(client, content) for content in contents]
@@ -103,7 +104,7 @@ class TestLoad:
 
     def test_a_full_queue_is_refused_with_a_time_to_come_back(self, folder: Path, spy: Spy) -> None:
         async def load() -> None:
-            settings = settings_for(folder, max_queue=2)
+            settings = settings_for(folder, max_queue=3)
             async with async_client_for(create_app(settings)) as client:
                 spy.free.clear()
                 first = asyncio.create_task(post(client, GOOD))
@@ -111,7 +112,7 @@ class TestLoad:
                 waiting = [asyncio.create_task(post(client, GOOD)) for _ in range(2)]
                 await asyncio.sleep(0.5)
                 refused = await post(client, GOOD)
-                assert_problem(refused, 503, "2 images are waiting")
+                assert_problem(refused, 503, "3 requests are being answered")
                 assert int(refused.headers["retry-after"]) >= 1
                 assert (await client.get("/healthz")).status_code == 200
                 spy.free.set()

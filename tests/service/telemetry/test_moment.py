@@ -7,7 +7,9 @@ import torch
 from prometheus_client import CollectorRegistry, generate_latest
 
 from models.manifest import Manifest
+from service.admission import Admission
 from service.batcher import Batcher
+from service.body import UploadMemory
 from service.budget import PixelBudget
 from service.telemetry.moment import Loaded, Moment
 from tests.service.colours import colour_manifest
@@ -40,16 +42,20 @@ class Model:
 
 
 def model(name: str, device: Device | None = None) -> Model:
-    return Model(colour_manifest(name=name), Batcher(device or Device(), max_waiting=5))
+    return Model(colour_manifest(name=name), Batcher(device or Device()))
 
 
 def scrape(models: list[Loaded], *, ready: bool = True) -> Series:
-    registry = CollectorRegistry()
+    registry, admission, uploads = CollectorRegistry(), Admission(lambda: 7), UploadMemory(500)
+    admission.inside = 2
+    uploads.take(40)
     registry.register(
         Moment(
             ready=lambda: ready,
             in_flight=lambda: 3,
-            budget=PixelBudget(1000, max_waiting=1),
+            admission=admission,
+            uploads=uploads,
+            budget=PixelBudget(1000),
             models=lambda: models,
         )
     )
@@ -64,9 +70,11 @@ def test_what_waits_and_what_may() -> None:
     assert value(series, "device_images", model="a") == 2
     assert value(series, "device_waiting_images", model="a") == 2
     assert value(series, "device_queued_units", model="a") == 1
-    assert value(series, "device_waiting_images_limit", model="a") == 5
+    assert (value(series, "places_taken"), value(series, "places_limit")) == (2, 7)
+    assert value(series, "upload_held_bytes") == 40
+    assert value(series, "upload_held_bytes_limit") == 500
     assert value(series, "requests_in_flight") == 3
-    assert value(series, "decode_held_pixels_limit") == 1000
+    assert value(series, "decode_held_pixels_limit") == 1250
 
 
 @pytest.mark.parametrize("ready", [True, False])

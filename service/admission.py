@@ -1,0 +1,64 @@
+"""How many requests may be in the service: as many as keep it busy, and as many again.
+
+More of them would be answered later and no more of them a second. Who comes when all places are
+taken is told so at once, and his upload is not read.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from service.batcher import Batcher
+from service.errors import OverloadedError
+
+LEAST = 16  # a page or a script sends so many at a time, however slow the machine is
+
+
+class Admission:
+    """Counts requests; belongs to one event loop. `limit` says how many places there are now."""
+
+    def __init__(self, limit: Callable[[], int]) -> None:
+        self._limit = limit
+        self.visitors = 0
+        self.inside = 0
+
+    @property
+    def limit(self) -> int:
+        return self._limit()
+
+    @contextmanager
+    def visit(self) -> Iterator[None]:
+        """From a request's beginning to its answer. An upload that is still on its way has no
+        place: however slowly it comes, it takes nothing from others."""
+        self._require_room()
+        self.visitors += 1
+        try:
+            yield
+        finally:
+            self.visitors -= 1
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """From the upload's last byte to the answer. OverloadedError where all places are taken."""
+        self._require_room()
+        self.inside += 1
+        try:
+            yield
+        finally:
+            self.inside -= 1
+
+    def _require_room(self) -> None:
+        if self.inside >= self.limit:
+            raise OverloadedError(
+                f"{self.inside} requests are being answered already", reason="queue_full"
+            )
+
+
+def places_for(batcher: Batcher, threads: int) -> int:
+    """Twice as many as keep everything busy."""
+    return max(LEAST, 2 * busy_images(batcher, threads))
+
+
+def busy_images(batcher: Batcher, threads: int) -> int:
+    """As many as keep everything busy: an image in each thread that decodes or encodes, a pass in
+    every lane of the device, and the next."""
+    return 2 * threads + 2 * batcher.engine.lanes * batcher.capacity

@@ -1,0 +1,148 @@
+"""ASGI middleware that bounds what request bodies take: bytes, memory and time.
+
+It counts what streams in, because Content-Length can lie and a form is parsed before a route sees
+it.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+import anyio
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.errors import OverloadedError, TooLargeError, UploadTooSlowError
+
+DRAIN_BYTES = 64 * 1024 * 1024
+DRAIN_S = 10.0
+LEAST_BYTES_PER_S = 32 * 1024  # beyond the time that every upload is given
+
+
+class UploadMemory:
+    """Bytes of bodies in memory, of all requests together."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.held = 0
+
+    def take(self, count: int) -> None:
+        """Held whether it is within the limit or not; OverloadedError where it is not."""
+        self.held += count
+        if self.held > self.limit:
+            raise OverloadedError(
+                f"uploads hold {self.held} bytes of memory already", reason="upload_memory"
+            )
+
+    def give_back(self, count: int) -> None:
+        self.held -= count
+
+
+class BodyLimit:
+    """Raises inside the route once a body exceeds the limit for its path (TooLargeError), comes
+    too slowly (UploadTooSlowError) or finds no memory (OverloadedError).
+
+    Whatever an answer leaves unread, too large or refused before it was read, is drained within
+    bounds first: closing the connection on a client that still sends would lose it the answer.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        limit_of: Callable[[str], int],
+        memory: UploadMemory,
+        patience_s: float,
+    ) -> None:
+        self.app = app
+        self.limit_of = limit_of
+        self.memory = memory
+        self.patience_s = patience_s
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        limit = self.limit_of(scope["path"])
+        body = _Body(Headers(scope=scope), receive, limit, self.memory, self.patience_s)
+
+        async def send_after_body(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                await body.drain()
+            await send(message)
+
+        try:
+            await self.app(scope, body.receive, send_after_body)
+        finally:
+            self.memory.give_back(body.held)
+
+
+class _Body:
+    """One request's body: counted as it is received."""
+
+    def __init__(
+        self,
+        headers: Headers,
+        receive: Receive,
+        limit: int,
+        memory: UploadMemory,
+        patience_s: float,
+    ) -> None:
+        announced = headers.get("content-length", "")
+        self.length = int(announced) if announced.isdecimal() else 0
+        self.limit = limit
+        self.received = 0
+        self.held = 0
+        # a client that waits for "100 Continue" sends nothing unless it is asked to
+        self.waits = headers.get("expect", "").lower() == "100-continue"
+        self.unread = self.length > 0 or "transfer-encoding" in headers
+        self._receive = receive
+        self._memory = memory
+        self._patience_s = patience_s
+        self._began: float | None = None
+        self._is_complete = False
+
+    async def receive(self) -> Message:
+        if self.length > self.limit:
+            raise self._too_large()
+        if self._is_complete:
+            return await self._receive()  # that the client hung up
+        before = self.received
+        message = await self._in_time()
+        if self.received > self.limit:
+            raise self._too_large()
+        self.held += self.received - before
+        self._memory.take(self.received - before)
+        return message
+
+    async def drain(self) -> None:
+        """Reads on and drops, for so many bytes and seconds and no more."""
+        stop = self.received + DRAIN_BYTES
+        with anyio.move_on_after(DRAIN_S):
+            while self.unread and not self.waits and self.received < stop:
+                await self._next()
+
+    async def _in_time(self) -> Message:
+        """Every upload is given the same time, and more for what has come meanwhile."""
+        now = asyncio.get_running_loop().time()
+        if self._began is None:
+            self._began = now
+        allowed_s = self._patience_s + self.received / LEAST_BYTES_PER_S
+        try:
+            async with asyncio.timeout_at(self._began + allowed_s):
+                return await self._next()
+        except TimeoutError:
+            self.unread = False  # nothing of it is waited for any more
+            raise UploadTooSlowError(
+                f"{self.received} bytes of the upload came in {allowed_s:.0f} s"
+            ) from None
+
+    async def _next(self) -> Message:
+        message = await self._receive()
+        self.waits = False
+        self.received += len(message.get("body", b""))
+        self.unread = message.get("more_body", False)
+        self._is_complete = not self.unread
+        return message
+
+    def _too_large(self) -> TooLargeError:
+        return TooLargeError(f"the request body is larger than the limit of {self.limit} bytes")

@@ -1,0 +1,116 @@
+"""A client's connection, which must not be held open for nothing.
+
+The HTTP server has no limit for the time of a request's head: who sends one byte of it a minute
+would hold a connection for ever; and so would who asks for a mask and never reads it. Where all
+connections are taken, the one that has kept us waiting longest makes room, so that a crowd of slow
+clients cannot keep others out.
+"""
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any
+
+from service.protocol import BoundedProtocol
+
+HEAD_S = 10.0  # for the head of a request, from the connection's or the head's first byte
+READING_S = 30.0  # without a byte of an answer having been read
+
+
+@dataclass
+class Connections:
+    """Those of one server. `waiting` are the connections whose client has the word: a request of
+    theirs is incomplete or none has begun; who began to wait first comes first."""
+
+    limit: int
+    all: "set[Connection]" = field(default_factory=set)
+    waiting: "dict[Connection, None]" = field(default_factory=dict)
+
+    def made(self, connection: "Connection") -> None:
+        self.all.add(connection)
+        self.waiting[connection] = None
+        if len(self.all) > self.limit:
+            longest = next(iter(self.waiting))
+            self.lost(longest)
+            longest.drop()
+
+    def has_word(self, connection: "Connection") -> None:
+        self.waiting.pop(connection, None)
+        self.waiting[connection] = None
+
+    def lost(self, connection: "Connection") -> None:
+        self.all.discard(connection)
+        self.waiting.pop(connection, None)
+
+    def __call__(self, **arguments: Any) -> "Connection":
+        """A new connection, as uvicorn asks for one."""
+        return Connection(self, **arguments)
+
+
+class Connection(BoundedProtocol):
+    """HTTP/1.1 with limits for slow clients."""
+
+    def __init__(self, connections: Connections, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._all = connections
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._in_head = True
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._await_head()
+        self._all.made(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_timer()
+        self._all.lost(self)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._in_head:
+            self._await_head()
+        super().data_received(data)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._all.has_word(self)
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        self._stop_timer()
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self._in_head = True  # of the next request
+        self._all.waiting.pop(self, None)
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        if not self.pipeline:
+            self._all.has_word(self)
+        self._await_reader(self.transport.get_write_buffer_size())
+        super().on_response_complete()
+
+    def drop(self) -> None:
+        """Without another word; what it asked for is given up."""
+        self.transport.abort()
+
+    def _await_head(self) -> None:
+        if self._head_timer is None:
+            self._head_timer = self.loop.call_later(HEAD_S, self.drop)
+
+    def _stop_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _await_reader(self, left: int) -> None:
+        """Drops a client that reads nothing of the `left` bytes of its answer for so long."""
+        if left:
+            self.loop.call_later(READING_S, self._check_reader, left)
+
+    def _check_reader(self, before: int) -> None:
+        left = self.transport.get_write_buffer_size()
+        if left >= before:
+            self.drop()
+        else:
+            self._await_reader(left)

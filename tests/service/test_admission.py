@@ -1,0 +1,54 @@
+"""How many requests may be in the service."""
+
+import pytest
+
+from service.admission import LEAST, Admission, busy_images, places_for
+from service.batcher import Batcher
+from service.errors import OverloadedError
+from tests.service.test_batcher import Device
+
+
+def test_a_place_is_taken_until_its_end_whatever_happens() -> None:
+    admission = Admission(lambda: 2)
+    with admission.place():
+        with pytest.raises(ValueError, match="broken"), admission.place():
+            raise ValueError("broken")
+        assert admission.inside == 1
+    assert admission.inside == 0
+
+
+def test_who_comes_when_all_are_taken_is_refused_before_and_after_his_upload() -> None:
+    admission = Admission(lambda: 2)
+    with admission.visit(), admission.place(), admission.place():
+        for entry in (admission.visit, admission.place):
+            with pytest.raises(OverloadedError, match="2 requests") as refused, entry():
+                pass
+            assert refused.value.reason == "queue_full"
+    with admission.visit(), admission.place():
+        assert (admission.visitors, admission.inside) == (1, 1)
+
+
+def test_uploads_on_their_way_take_no_place() -> None:
+    admission = Admission(lambda: 1)
+    with admission.visit(), admission.visit(), admission.visit():
+        assert (admission.visitors, admission.inside) == (3, 0)
+        with admission.place():
+            pass
+    assert admission.visitors == 0
+
+
+@pytest.mark.parametrize(
+    ("lanes", "capacity", "threads", "busy", "places"),
+    [
+        pytest.param(1, 1, 1, 4, LEAST, id="a small machine"),
+        pytest.param(2, 2, 4, 16, 32, id="a CPU of four cores"),
+        pytest.param(1, 64, 16, 160, 320, id="a GPU"),
+    ],
+)
+def test_the_places_follow_from_what_keeps_the_machine_busy(
+    lanes: int, capacity: int, threads: int, busy: int, places: int
+) -> None:
+    batcher = Batcher(Device(lanes=lanes))
+    batcher.capacity = capacity
+    assert busy_images(batcher, threads) == busy
+    assert places_for(batcher, threads) == places
