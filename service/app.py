@@ -17,6 +17,7 @@ from service.catalog import Catalog, load_active
 from service.codec import Codec
 from service.dependencies import State
 from service.errors import StartupError
+from service.listing import Listing
 from service.loader import Loader
 from service.middleware import PageHeaders, RequestContext, add_cors
 from service.problems import add_problem_handlers
@@ -51,10 +52,11 @@ def create_app(settings: Settings, *, spans: "Spans | None" = None) -> FastAPI:
         if state.phase == "starting":  # it may have been told to stop meanwhile
             state.phase = "ready"
             logger.info("ready: %s", state.registry.active.name)
-        async with watching(state.catalog, state.registry, every_s=settings.watch):
+        async with watching(state.listing, state.registry, every_s=settings.watch):
             yield
         state.stop()
         await state.registry.close()
+        state.listing.close()
         state.codec.close()
         await state.telemetry.close()
 
@@ -104,7 +106,7 @@ def _assemble(settings: Settings, uploads: UploadMemory, telemetry: Telemetry) -
     admission = Admission(
         lambda: settings.max_queue or places_for(registry.active.batcher, codec.threads)
     )
-    state = State(settings, catalog, codec, registry, admission, telemetry)
+    state = State(settings, Listing(catalog), codec, registry, admission, telemetry)
     telemetry.metrics.follow(
         Moment(
             ready=lambda: state.ready,

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 from models import ListedCheckpoint
-from service.catalog import Catalog
 from service.errors import ServiceError
+from service.listing import Listing
 from service.registry import Registry
 
 logger = logging.getLogger(__name__)
@@ -18,14 +18,14 @@ class Watch:
     so a file that fits its manifest is complete; one that cannot be loaded is not tried again
     before it changes."""
 
-    def __init__(self, catalog: Catalog, registry: Registry) -> None:
-        self._catalog = catalog
+    def __init__(self, listing: Listing, registry: Registry) -> None:
+        self._listing = listing
         self._registry = registry
         self._seen: ListedCheckpoint | None = None
 
     async def look(self) -> None:
         active = self._registry.active
-        listed = await asyncio.to_thread(self._catalog.listed, active.name)
+        listed = await self._listing.listed(active.name)
         if listed is None or listed == self._seen:
             return
         self._seen = listed
@@ -45,12 +45,12 @@ class Watch:
 
 
 @asynccontextmanager
-async def watching(catalog: Catalog, registry: Registry, *, every_s: float) -> AsyncIterator[None]:
+async def watching(listing: Listing, registry: Registry, *, every_s: float) -> AsyncIterator[None]:
     """Looks every `every_s` seconds; never where that is 0."""
     if not every_s:
         yield
         return
-    task = asyncio.create_task(_watch(Watch(catalog, registry), every_s))
+    task = asyncio.create_task(_watch(Watch(listing, registry), every_s))
     try:
         yield
     finally:
