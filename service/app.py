@@ -44,7 +44,7 @@ def create_app(settings: Settings, *, spans: "Spans | None" = None) -> FastAPI:
     lifespan warms up, serves, and answers what was accepted before it ends."""
     access = Access(settings)
     uploads = UploadMemory(settings.max_upload_memory)
-    state = _assemble(settings, uploads, Telemetry(spans))
+    state = _assemble(settings, uploads, access, Telemetry(spans))
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -91,7 +91,9 @@ def create_app(settings: Settings, *, spans: "Spans | None" = None) -> FastAPI:
     return app
 
 
-def _assemble(settings: Settings, uploads: UploadMemory, telemetry: Telemetry) -> State:
+def _assemble(
+    settings: Settings, uploads: UploadMemory, access: Access, telemetry: Telemetry
+) -> State:
     """From the folder of checkpoints to the first model, and what will load others."""
     trust = Trust(settings.checkpoints, settings.allowed_sha256)
     checkpoint = load_active(settings.checkpoints, settings.model, trust)
@@ -110,6 +112,7 @@ def _assemble(settings: Settings, uploads: UploadMemory, telemetry: Telemetry) -
     telemetry.metrics.follow(
         Moment(
             ready=lambda: state.ready,
+            keys_in_order=lambda: access.keys.in_order,
             in_flight=lambda: telemetry.metrics.in_flight,
             admission=admission,
             uploads=uploads,

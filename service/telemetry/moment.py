@@ -17,6 +17,7 @@ from service.budget import PixelBudget
 
 # name after the prefix, help, labels
 GAUGES = {
+    "api_key_file_ok": ("0 while --api-key-file is gone or has lines that cannot be read.", ()),
     "ready": ("1 between warm-up and shutdown.", ()),
     "requests_in_flight": ("Requests that have no answer yet.", ()),
     "places_taken": ("Requests that are being answered, their upload complete.", ()),
@@ -56,6 +57,7 @@ class Moment(Collector):
     the other's place, are one series: Prometheus refuses a scrape that has one twice."""
 
     ready: Callable[[], bool]
+    keys_in_order: Callable[[], bool]
     in_flight: Callable[[], int]
     admission: Admission
     uploads: UploadMemory
@@ -82,6 +84,7 @@ class Moment(Collector):
 
     def _process(self) -> dict[str, int]:
         return {
+            "api_key_file_ok": int(self.keys_in_order()),
             "ready": int(self.ready()),
             "requests_in_flight": self.in_flight(),
             "places_taken": self.admission.inside,

@@ -52,6 +52,7 @@ def scrape(models: list[Loaded], *, ready: bool = True) -> Series:
     registry.register(
         Moment(
             ready=lambda: ready,
+            keys_in_order=lambda: True,
             in_flight=lambda: 3,
             admission=admission,
             uploads=uploads,
