@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 from models import ListedCheckpoint
+from models.manifest import Manifest
 from service.errors import ServiceError
 from service.listing import Listing
 from service.registry import Registry
@@ -16,7 +17,11 @@ logger = logging.getLogger(__name__)
 class Watch:
     """Looks at the file that the active model came from. A checkpoint's manifest is written last,
     so a file that fits its manifest is complete; one that cannot be loaded is not tried again
-    before it changes."""
+    before it changes.
+
+    A bare `.pth` is served only where everything but its weights is as it was: between two copies
+    by hand a manifest may be missing, and what is guessed in its place is another model.
+    """
 
     def __init__(self, listing: Listing, registry: Registry) -> None:
         self._listing = listing
@@ -30,10 +35,15 @@ class Watch:
             return
         self._seen = listed
         if listed.reason is not None:
-            self._registry.note_failure(active.name, listed.reason)
-            logger.warning("the new file of %s is not served: %s", active.name, listed.reason)
+            self._refuse(active.name, listed.reason)
+        elif listed.is_bare and not _differs_in_weights_alone(listed.manifest, active.manifest):
+            self._refuse(active.name, "its manifest is missing; load it to serve it all the same")
         elif listed.manifest != active.manifest or active.name in self._registry.failures:
             await self._reload(active.name)
+
+    def _refuse(self, name: str, reason: str) -> None:
+        self._registry.note_failure(name, reason)
+        logger.warning("the new file of %s is not served: %s", name, reason)
 
     async def _reload(self, name: str) -> None:
         try:
@@ -42,6 +52,10 @@ class Watch:
             if name not in self._registry.failures:  # it was not even tried
                 self._seen = None
                 logger.warning("the new file of %s is not served yet: %s", name, error.detail)
+
+
+def _differs_in_weights_alone(new: Manifest | None, active: Manifest) -> bool:
+    return new is not None and new.model_copy(update={"weights": active.weights}) == active
 
 
 @asynccontextmanager

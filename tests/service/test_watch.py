@@ -8,11 +8,12 @@ from typing import Any
 
 import httpx
 import pytest
+import torch
 
 from service.engines.torch_engine import TorchEngine
 from tests.service.answers import classes_of
 from tests.service.clients import GOOD, finished, serving
-from tests.service.colours import save_colours
+from tests.service.colours import colour_network, save_colours
 
 EVERY_S = 0.02
 
@@ -164,6 +165,64 @@ def test_the_folder_failing_ends_nothing(folder: Path, monkeypatch: pytest.Monke
 
             async def changed() -> bool:
                 return await seen(client) == ["green"]
+
+            await until(changed)
+
+    finished(watch())
+
+
+def test_a_manifest_that_is_missing_between_two_copies_changes_nothing(
+    folder: Path, tmp_path: Path
+) -> None:
+    """What would be guessed in its place is another size of input and other names of classes."""
+    save_colours(tmp_path / "new" / "colours.pth", shift=1)
+
+    async def watch() -> None:
+        async with serving(folder, watch=EVERY_S) as client:
+            before = (await client.get("/models/colours")).json()
+            (folder / "colours.json").unlink()
+
+            async def told() -> bool:
+                return "manifest is missing" in (await reason(client) or "")
+
+            await until(told)
+            shutil.copy(tmp_path / "new" / "colours.pth", folder)
+            await asyncio.sleep(5 * EVERY_S)
+            assert (await client.get("/models/colours")).json() == before
+            assert await seen(client) == ["red"]
+            shutil.copy(tmp_path / "new" / "colours.json", folder)
+
+            async def changed() -> bool:
+                return await seen(client) == ["green"]
+
+            await until(changed)
+            assert await reason(client) is None
+
+    finished(watch())
+
+
+def test_without_a_manifest_it_is_served_to_who_asks_for_it(folder: Path) -> None:
+    async def watch() -> None:
+        async with serving(folder, watch=EVERY_S) as client:
+            (folder / "colours.json").unlink()
+            assert (await client.post("/models/colours/load")).status_code == 201
+            assert (await client.get("/models/colours")).json()["input"]["height"] == 256
+
+    finished(watch())
+
+
+def test_a_bare_file_follows_a_bare_file(folder: Path) -> None:
+    (folder / "colours.json").unlink()
+
+    async def watch() -> None:
+        async with serving(folder, watch=EVERY_S) as client:
+            before = await client.post("/segment", content=GOOD)
+            torch.save(colour_network(shift=1).state_dict(), folder / "next")
+            (folder / "next").replace(folder / "colours.pth")
+
+            async def changed() -> bool:
+                after = await client.post("/segment", content=GOOD)
+                return bool(after.headers["x-model-digest"] != before.headers["x-model-digest"])
 
             await until(changed)
 
