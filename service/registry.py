@@ -98,7 +98,7 @@ class Registry:
 
     async def warm_up(self) -> None:
         """The first model's; until then nothing may be asked of it."""
-        await self._in_thread(lambda: self._loader.warm_up(self.active))
+        await self._in_thread(lambda: self._loader.warm_up(self.active, undisturbed=True))
 
     async def load(self, name: str) -> tuple[LoadedModel, bool]:
         """The model, and whether it was loaded now. One whose file has changed since is loaded
