@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from service.engines.torch_engine import TorchEngine
+from service.watch import Looks
 from tests.service.answers import classes_of
 from tests.service.clients import GOOD, finished, serving
 from tests.service.colours import colour_network, save_colours
@@ -114,7 +115,7 @@ def test_what_fails_is_told_once_and_tried_again_with_the_next_file(
 
     def fail(engine: TorchEngine, count: int) -> None:
         tried.append(count)
-        raise MemoryError
+        raise ValueError("no kernel for this")
 
     async def watch() -> None:
         async with serving(folder, watch=EVERY_S) as client:
@@ -123,7 +124,7 @@ def test_what_fails_is_told_once_and_tried_again_with_the_next_file(
                 save_colours(folder / "colours.pth", shift=1)
 
                 async def told() -> bool:
-                    return "no memory" in (await reason(client) or "")
+                    return "cannot be loaded" in (await reason(client) or "")
 
                 await until(told)
                 await asyncio.sleep(10 * EVERY_S)
@@ -139,6 +140,59 @@ def test_what_fails_is_told_once_and_tried_again_with_the_next_file(
     finished(watch())
     told = [record for record in caplog.records if "all goes on as it was" in record.message]
     assert len(told) == 1
+
+
+def test_what_there_was_no_memory_for_is_tried_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[int] = []
+    warm_up = TorchEngine.warm_up
+
+    def fail(engine: TorchEngine, count: int) -> None:
+        if len(tried) < 3:
+            tried.append(count)
+            raise MemoryError
+        warm_up(engine, count)
+
+    async def watch() -> None:
+        async with serving(folder, watch=EVERY_S) as client:
+            monkeypatch.setattr(TorchEngine, "warm_up", fail)
+            save_colours(folder / "colours.pth", shift=1)
+
+            async def changed() -> bool:
+                return await seen(client) == ["green"]
+
+            await until(changed)
+            assert await reason(client) is None
+
+    finished(watch())
+    assert len(tried) == 3
+
+
+def test_the_pause_between_tries_doubles_and_has_an_end() -> None:
+    looks, pauses = Looks(), []
+    for _ in range(9):
+        looks.put_off()
+        pauses.append(looks.left_out)
+    assert pauses == [1, 2, 4, 8, 16, 32, 64, 64, 64]
+
+
+def test_every_loaded_model_is_looked_at(folder: Path) -> None:
+    save_colours(folder / "other.pth", shift=1)
+
+    async def watch() -> None:
+        async with serving(folder, watch=EVERY_S) as client:
+            await client.post("/models/other/load")
+            save_colours(folder / "other.pth", shift=2)
+
+            async def changed() -> bool:
+                answer = await client.post("/segment?model=other", content=GOOD)
+                return classes_of(answer) == ["blue"]
+
+            await until(changed)
+            assert await seen(client) == ["red"]
+
+    finished(watch())
 
 
 def test_a_file_that_is_gone_changes_nothing(folder: Path) -> None:
