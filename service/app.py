@@ -111,13 +111,14 @@ def _assemble(
     state = State(settings, Listing(catalog), codec, registry, admission, telemetry)
     telemetry.metrics.follow(
         Moment(
-            ready=lambda: state.ready,
+            ready=lambda: state.ready and state.trouble() is None,
             keys_in_order=lambda: access.keys.in_order,
             in_flight=lambda: telemetry.metrics.in_flight,
             admission=admission,
             uploads=uploads,
             budget=codec.budget,
             models=registry.models,
+            draining=lambda: len(registry.draining()),
         )
     )
     return state

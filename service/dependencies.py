@@ -28,6 +28,7 @@ class State:
 
     @property
     def ready(self) -> bool:
+        """Past the warm-up and not told to stop."""
         return self.phase == "ready"
 
     def trouble(self) -> str | None:

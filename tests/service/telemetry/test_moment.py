@@ -58,6 +58,7 @@ def scrape(models: list[Loaded], *, ready: bool = True) -> Series:
             uploads=uploads,
             budget=PixelBudget(1000),
             models=lambda: models,
+            draining=lambda: 1,
         )
     )
     return parsed(generate_latest(registry).decode())
