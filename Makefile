@@ -1,7 +1,7 @@
 # `make serve` and `make test` set everything up; a second run sets up nothing again.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test lint types bench bench-peers bench-train lock audit sbom docker-test clean
+.PHONY: help setup serve test fuzz soak lint types bench bench-peers bench-train lock audit sbom docker-test clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -34,6 +34,9 @@ serve: $(STAMP) ## serve the carried checkpoint on http://127.0.0.1:8000
 test: lint types ## lint, type check and test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
+fuzz: $(STAMP) ## damaged photographs through the whole service, 24,000; DATA=folder, ARGS="--seed 1"
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz $(if $(DATA),--data $(DATA)) $(ARGS)
+
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -47,6 +50,9 @@ bench-train: $(STAMP) ## images/s in training beside a plain loop; DATA=folder, 
 bench: $(STAMP) ## measure the service beside other servers; DATA=folder, ARGS=--quick
 	-@$(MAKE) --no-print-directory bench-peers
 	$(BIN)/python -m benchmarks.serving $(if $(DATA),--data $(DATA)) $(or $(ARGS),--docs docs/serving-speed)
+
+soak: $(STAMP) ## use and misuse the service for half an hour; ARGS="--minutes 5"
+	$(BIN)/python -m benchmarks.soak $(or $(ARGS),--docs docs/soak)
 
 # the servers that the service is measured beside; where they cannot be had their rows say so
 bench-peers: $(PEERS_STAMP)

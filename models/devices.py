@@ -1,9 +1,12 @@
 """Where a network runs, and what the hardware there is good at."""
 
 import ctypes
+import math
+import os
 import re
 import sys
 import textwrap
+from pathlib import Path
 
 import torch
 
@@ -11,6 +14,7 @@ from models.errors import ModelError
 
 MAX_REASON = 200  # letters
 _GIBIBYTE = 1 << 30
+CPU_MAX = Path("/sys/fs/cgroup/cpu.max")  # of the container that this process runs in
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3  # malloc.h
 
 
@@ -36,6 +40,24 @@ def _first_sentence(text: str) -> str:
     """Where a backend is absent, torch adds a page on how it came to look for it."""
     sentence = re.split(r"(?<=[.!?])\s|\n", text, maxsplit=1)[0]
     return textwrap.shorten(sentence, MAX_REASON, placeholder=" …")
+
+
+def usable_cores() -> int:
+    """Those that this process may run on; in a container no more than its share of processor time
+    (cgroup v2, `cpu.max`), rounded up."""
+    cores = os.cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
+    return max(1, min(cores, _quota(CPU_MAX) or cores))
+
+
+def _quota(file: Path) -> int | None:
+    """Cores by "quota period" in microseconds; None where there is no limit."""
+    try:
+        quota, period = file.read_text().split()
+        return None if quota == "max" else math.ceil(int(quota) / int(period))
+    except (OSError, ValueError):
+        return None
 
 
 def has_fast_bf16(device: torch.device) -> bool:

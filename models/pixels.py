@@ -27,6 +27,7 @@ PLACES: dict[int, Callable[[Pixels], Pixels]] = {
     8: lambda upright: upright.swapaxes(0, 1)[:, ::-1],
 }
 STRIP_PIXELS = 1 << 22  # converted at a time: an image is decoded once, not held three times over
+MAX_EXIF_BYTES = 1 << 20  # it has 64 KiB where it has a limit; a million numbers take seconds
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")
 
 # Pillow's own limit warns or raises in the middle of opening; ours is checked by the caller
@@ -83,6 +84,8 @@ def _orientation(image: Image.Image) -> int:
     """1 to 8, from the header alone; 1 where the metadata cannot be read."""
     if image.format == "TIFF":
         return 1  # Pillow gives a TIFF's size upright and turns its pixels while loading
+    if len(image.info.get("exif", b"")) > MAX_EXIF_BYTES:
+        return 1
     try:
         # not PngImageFile's own, which decodes the pixels to look for a chunk behind them
         return int(Image.Image.getexif(image).get(0x0112, 1))

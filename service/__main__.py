@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import warnings
 
 from pydantic import ValidationError
 from pydantic_settings import CliApp
@@ -31,6 +32,8 @@ def main() -> int:
             sys.stderr.write(message)
         return 2
     set_up_logging(settings.log_level, settings.log_format)
+    # what files say would be printed, and each sentence kept, so that it is printed only once
+    warnings.filterwarnings("ignore", module=r"PIL\.")
     try:
         app = create_app(settings, spans=find_tracing())
     except StartupError as error:

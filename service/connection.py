@@ -1,34 +1,19 @@
 """A client's connection, which must not be held open for nothing.
 
-The HTTP server has no limit for a request's head: who sends one byte of it every minute, or an
-endless one, would hold a connection, or memory, for ever; and so would who asks for a mask and
-never reads it. Where all connections are taken, the one that has kept us waiting longest makes
-room, so that a crowd of slow clients cannot keep others out.
+The HTTP server has no limit for the time of a request's head: who sends one byte of it a minute
+would hold a connection for ever; and so would who asks for a mask and never reads it. Where all
+connections are taken, the one that has kept us waiting longest makes room, so that a crowd of slow
+clients cannot keep others out.
 """
 
 import asyncio
-import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from service.protocol import BoundedProtocol
 
 HEAD_S = 10.0  # for the head of a request, from the connection's or the head's first byte
-HEAD_BYTES = 64 * 1024
 READING_S = 30.0  # without a byte of an answer having been read
-
-_PROBLEM = json.dumps(
-    {
-        "type": "about:blank",
-        "title": "Request head too large",
-        "status": 431,
-        "detail": f"the request line and the headers have more than {HEAD_BYTES} bytes",
-    }
-)
-TOO_LARGE_HEAD = (
-    "HTTP/1.1 431 Request Header Fields Too Large\r\nConnection: close\r\n"
-    f"Content-Type: application/problem+json\r\nContent-Length: {len(_PROBLEM)}\r\n\r\n{_PROBLEM}"
-).encode()
 
 
 @dataclass
@@ -61,13 +46,12 @@ class Connections:
         return Connection(self, **arguments)
 
 
-class Connection(HttpToolsProtocol):
+class Connection(BoundedProtocol):
     """HTTP/1.1 with limits for slow clients."""
 
     def __init__(self, connections: Connections, **arguments: Any) -> None:
         super().__init__(**arguments)
         self._all = connections
-        self._head_bytes = 0
         self._head_timer: asyncio.TimerHandle | None = None
         self._in_head = True
 
@@ -83,10 +67,6 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         if self._in_head:
-            if self._head_bytes > HEAD_BYTES:
-                self._refuse_head()
-                return
-            self._head_bytes += len(data)  # the last of them may hold a body's beginning
             self._await_head()
         super().data_received(data)
 
@@ -100,7 +80,7 @@ class Connection(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
-        self._in_head, self._head_bytes = True, 0  # of the next request
+        self._in_head = True  # of the next request
         self._all.waiting.pop(self, None)
         super().on_message_complete()
 
@@ -117,11 +97,6 @@ class Connection(HttpToolsProtocol):
     def _await_head(self) -> None:
         if self._head_timer is None:
             self._head_timer = self.loop.call_later(HEAD_S, self.drop)
-
-    def _refuse_head(self) -> None:
-        self._head_bytes = 0  # said once
-        self.transport.write(TOO_LARGE_HEAD)
-        self.transport.close()
 
     def _stop_timer(self) -> None:
         if self._head_timer is not None:

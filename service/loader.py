@@ -69,7 +69,7 @@ class Loader:
             engine=settings.engine,
             precision=settings.precision,
             compiled=settings.compile,
-            exports=settings.checkpoints,
+            exports=None if settings.allowed_sha256 else settings.checkpoints,
             cache=settings.cache,
             calibration_images=settings.calibration_images,
             golden_images=settings.golden_images,
@@ -104,6 +104,7 @@ class Loader:
             except Exception as error:
                 if count == 1 or not is_out_of_memory(error):
                     raise
+                logger.warning("%d images a pass do not fit the memory", count)
                 engine.forget(count)
                 return count // 2
         return capacity
@@ -128,7 +129,7 @@ class Loader:
         """As set, or as found for the same network with any weights while nothing disturbed it."""
         fixed, spec = self._settings.batch_pixels, model.manifest.input
         if fixed is not None:
-            return pass_size(max(1, fixed // (spec.height * spec.width)))
+            return pass_size(max(1, min(fixed, MAX_PASS_PIXELS) // (spec.height * spec.width)))
         shape = _shape(model)
         return self._capacities[shape] if shape in self._settled else None
 

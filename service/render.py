@@ -11,13 +11,12 @@ from models.classes import ClassSet
 def indexed_png(labels: Tensor, class_set: ClassSet) -> bytes:
     """uint8 (H, W) labels -> PNG whose palette is the class colours.
 
-    As few bits per pixel as the classes need, lowest compression: most of a large mask's
-    encoding time is spent on bytes that a deeper format or level would not shrink.
+    As few bits per pixel as the palette needs, which Pillow sees to, and the lowest compression:
+    most of a large mask's encoding time is spent on bytes that a deeper format or level would not
+    shrink.
     """
-    count = len(class_set)
-    bits = next(bits for bits in (1, 2, 4, 8) if count <= 1 << bits)
     image = Image.fromarray(labels.numpy())
-    image.putpalette(class_set.palette()[: 3 * count])
+    image.putpalette(class_set.palette()[: 3 * len(class_set)])
     stream = io.BytesIO()
-    image.save(stream, format="PNG", bits=bits, compress_level=1)
+    image.save(stream, format="PNG", compress_level=1)
     return stream.getvalue()

@@ -3,8 +3,8 @@
 import asyncio
 import base64
 from collections import deque
-from collections.abc import Callable
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -16,7 +16,8 @@ from models.tiling import Grid
 from models.upsample import Segmentation, segment_probabilities
 from service.batcher import Batcher, Flow
 from service.codec import Codec
-from service.errors import TooLargeError
+from service.engines.engine import is_out_of_memory
+from service.errors import OverloadedError, TooLargeError
 from service.render import indexed_png
 from service.schemas import ClassStatistics, Mask, SegmentResponse
 from service.stages import Stages
@@ -128,7 +129,7 @@ class Segmenter:
         answer = await asyncio.wrap_future(flow.submit(image.pixels))
         stages.add("queue", answer.began - answer.queue_s, answer.began)
         stages.add("device", answer.began, answer.began + answer.device_s)
-        with stages.timed("upsample"):
+        with stages.timed("upsample"), _memory_for_answers():
             return await self._codec.encoding(
                 lambda: _on_cpu(
                     segment_probabilities(answer.probabilities, image.height, image.width)
@@ -147,14 +148,14 @@ class Segmenter:
                 stages.add("queue", answer.began - answer.queue_s, answer.began)
                 first = False
             stages.extend("device", answer.began, answer.began + answer.device_s)
-            with stages.timed("upsample", further=True):
+            with stages.timed("upsample", further=True), _memory_for_answers():
                 following = await self._codec.encoding(
                     partial(tiles.exchange, answer.probabilities)
                 )
             del answer
             flow.release()
             pending.extend(flow.submit(tile) for tile in following)
-        with stages.timed("upsample", further=True):
+        with stages.timed("upsample", further=True), _memory_for_answers():
             return await self._codec.encoding(lambda: _on_cpu(tiles.finish()))
 
     def _prepare(self, upload: Upload) -> _Image:
@@ -178,6 +179,19 @@ class Segmenter:
                 f"{spec.height}, more than {MAX_TILED_SHARE} times the limit of "
                 f"{self._codec.max_pixels} pixels"
             )
+
+
+@contextmanager
+def _memory_for_answers() -> Iterator[None]:
+    """OverloadedError where the classes of a large image do not fit the device beside the rest."""
+    try:
+        yield
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        raise OverloadedError(
+            "the device has no memory for this image at the moment", reason="out_of_memory"
+        ) from None
 
 
 def _on_cpu(answer: Segmentation) -> Segmentation:

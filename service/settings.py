@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, CliImplicitFlag, NoDecode, SettingsConfigDict
 
+from models.devices import usable_cores
 from service.telemetry.logs import LogFormat
 
 MIB = 1024 * 1024
@@ -73,10 +74,10 @@ class Settings(BaseSettings):
     cache: Path | None = Field(
         default_factory=_cache, description="folder for what is made once, int8 networks"
     )
-    max_upload_bytes: int = Field(20 * MIB, ge=1, description="largest image file")
+    max_upload_bytes: int = Field(64 * MIB, ge=1, description="largest image file")
     max_pixels: int = Field(100_000_000, ge=1, description="largest image, width times height")
     max_batch_files: int = Field(32, ge=1, le=1000, description="images in one /segment/batch")
-    max_batch_bytes: int = Field(100 * MIB, ge=1, description="bytes in one /segment/batch")
+    max_batch_bytes: int = Field(128 * MIB, ge=1, description="bytes in one /segment/batch")
     max_queue: int | None = Field(
         None,
         ge=1,
@@ -103,10 +104,13 @@ class Settings(BaseSettings):
         30, gt=0, description="seconds a pass may take before /healthz says that it is stuck"
     )
     batch_pixels: int | None = Field(
-        None, ge=1, description="network input pixels in one pass; found at the start when absent"
+        None,
+        ge=1,
+        description="network input pixels in one pass, 4 million at most; found at the start when "
+        "absent",
     )
     threads: int = Field(
-        default_factory=lambda: os.cpu_count() or 1,
+        default_factory=usable_cores,
         ge=1,
         le=256,
         description="threads that decode and encode images",

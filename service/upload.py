@@ -16,6 +16,7 @@ from service.errors import (
     TooLargeError,
     UnsupportedMediaTypeError,
 )
+from service.structure import require_bounded
 
 FIELD = "file"
 MAX_PARTS = 2000  # above any --max-batch-files, whose own refusal says more than the parser's
@@ -67,7 +68,9 @@ def require_size(upload: Upload, max_bytes: int) -> None:
 
 
 def pixel_count(upload: Upload, *, max_pixels: int) -> int:
-    """From the header alone; TooLargeError when there are more than `max_pixels`."""
+    """From the header alone; TooLargeError when there are more than `max_pixels`, or when the file
+    asks for more work than its size explains."""
+    require_bounded(upload.content)
     try:
         with open_image(upload.content) as image:
             height, width = upright_size(image)

@@ -1,14 +1,12 @@
 """Where the figures come from: the processor, its cores, the versions of what was measured."""
 
-import os
 import platform
-import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
 
-from models.devices import has_fast_bf16
+from models.devices import has_fast_bf16, usable_cores
 
 PACKAGES = ("torch", "openvino", "nncf", "pillow", "fastapi", "uvicorn")
 FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
@@ -16,9 +14,7 @@ FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_in
 
 def cores() -> int:
     """Processors that this process may use."""
-    if sys.platform == "linux":
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return usable_cores()
 
 
 def best_float(device: str) -> str:

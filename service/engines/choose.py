@@ -34,7 +34,7 @@ class Wishes:
     engine: str = "auto"
     precision: str = "auto"
     compiled: bool = False
-    exports: Path = Path("checkpoints")
+    exports: Path | None = Path("checkpoints")
     cache: Path | None = None
     calibration_images: Path | None = None
     golden_images: Path | None = None

@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
@@ -12,9 +12,10 @@ from typing import Any
 from torch import Tensor
 
 from models import Checkpoint
-from models.calibration import network_inputs, quantised
+from models.calibration import input_count, network_inputs, quantised
 from models.exported import checkpoint_sha256, is_int8
-from models.pixels import open_image, rgb_pixels
+from models.manifest import InputSpec
+from models.pixels import open_image, rgb_pixels, upright_size
 from models.private_import import import_private
 from service.engines.golden import image_files
 from service.engines.openvino_engine import convert, read
@@ -29,7 +30,7 @@ class NotCalibratedError(Exception):
 
 
 def int8_model(
-    checkpoint: Checkpoint, exports: Path, cache: Path | None, images: Path | None
+    checkpoint: Checkpoint, exports: Path | None, cache: Path | None, images: Path | None
 ) -> Any:
     """An OpenVINO model with int8 activations and weights, made once for every checkpoint."""
     found = find_int8(checkpoint, exports, cache)
@@ -46,18 +47,19 @@ def int8_model(
     if not paths:
         raise NotCalibratedError(f"--calibration-images {images} holds no image")
     logger.info("calibrating int8 on %d images of %s; done once", len(paths), images)
-    inputs = list(_inputs(paths, checkpoint))
-    model = quantised(convert(checkpoint.network), inputs, len(inputs))
+    inputs = _Inputs(paths, checkpoint.manifest.input)
+    model = quantised(convert(checkpoint.network), inputs, inputs.count)
     _keep(model, checkpoint, cache)
     return model
 
 
-def find_int8(checkpoint: Checkpoint, exports: Path, cache: Path | None) -> Any | None:
-    """One that exists already, known by the checkpoint's hash; None where there is none."""
+def find_int8(checkpoint: Checkpoint, exports: Path | None, cache: Path | None) -> Any | None:
+    """One that exists already, known by the checkpoint's hash; None where there is none. Files in
+    `exports` only say whose they are, so none is named where that is not to be believed."""
     digest = _digest(checkpoint)
     if digest is None:
         return None
-    for path in sorted(exports.glob("**/*.xml")):
+    for path in sorted(exports.glob("**/*.xml")) if exports else []:
         with contextlib.suppress(RuntimeError):  # some other program's file
             model = read(path)
             if checkpoint_sha256(model) == digest and is_int8(model):
@@ -72,11 +74,23 @@ def find_int8(checkpoint: Checkpoint, exports: Path, cache: Path | None) -> Any 
     return None
 
 
-def _inputs(paths: list[Path], checkpoint: Checkpoint) -> Iterator[Tensor]:
-    for path in paths:
+class _Inputs(Iterable[Tensor]):
+    """What images become, read anew in every pass over them: hundreds would fill the memory."""
+
+    def __init__(self, paths: list[Path], spec: InputSpec) -> None:
+        self._paths = paths
+        self._spec = spec
+        self.count = sum(input_count(*self._size(path), spec) for path in paths)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        for path in self._paths:
+            with open_image(path) as image:
+                pixels = rgb_pixels(image)
+            yield from network_inputs(pixels, self._spec)
+
+    def _size(self, path: Path) -> tuple[int, int]:
         with open_image(path) as image:
-            pixels = rgb_pixels(image)
-        yield from network_inputs(pixels, checkpoint.manifest.input)
+            return upright_size(image)
 
 
 def _keep(model: Any, checkpoint: Checkpoint, cache: Path | None) -> None:

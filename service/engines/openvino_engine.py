@@ -1,6 +1,5 @@
 """OpenVINO: the fastest way on CPUs, in float32, bfloat16 or int8. An optional package."""
 
-import os
 import warnings
 from functools import cache
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from models.devices import usable_cores
 from models.manifest import InputSpec
 from models.network import SegmentationNetwork
 from models.private_import import import_private
@@ -126,13 +126,6 @@ def _core() -> Any:
     # weights are read, not mapped: a file that is cut off later would end the process as well
     core.set_property({"ENABLE_MMAP": False})
     return core
-
-
-def usable_cores() -> int:
-    """Those this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _with_ends(model: Any, spec: InputSpec) -> Any:

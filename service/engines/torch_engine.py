@@ -47,7 +47,10 @@ class TorchEngine:
         with torch.autocast(self.device.type, self._dtype if half else None, enabled=half):
             logits: Tensor = self._forward(images)
         # a new tensor: a CUDA graph's own output is overwritten by the next pass
-        return logits.float().softmax(1).contiguous()
+        answer = logits.float().softmax(1).contiguous()
+        if self.device.type == "cuda":  # its time and its errors are this pass's
+            torch.cuda.current_stream(self.device).synchronize()
+        return answer
 
     def close(self) -> None:
         del self._forward, self.network

@@ -1,22 +1,17 @@
 """POST /models/{name}/load, activate and unload."""
 
-from typing import Any
-
 from fastapi import APIRouter, Depends, Response
 
 from service.dependencies import AppState, require_ready
-from service.routes.segment import ERRORS, GUARDED
+from service.routes.responses import GUARDED, RETRY_AFTER, Responses, problem
 from service.schemas import ModelEntry
 from service.security import require_scope
 
-ADMIN_ERRORS: dict[int | str, dict[str, Any]] = {
-    status: {**ERRORS[404], "description": text}
-    for status, text in (
-        (404, "unknown model"),
-        (409, "the active model, or no room for another"),
-        (422, "a checkpoint that cannot be loaded"),
-        (503, "not ready, stopping, or no memory for another; see Retry-After"),
-    )
+ADMIN_ERRORS: Responses = {
+    404: problem("unknown model"),
+    409: problem("the active model, or no room for another"),
+    422: problem("a checkpoint that cannot be loaded"),
+    503: problem("not ready, stopping, or no memory for another", RETRY_AFTER),
 }
 
 router = APIRouter(

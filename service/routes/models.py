@@ -5,7 +5,7 @@ from fastapi import APIRouter, Depends
 from models.manifest import Manifest
 from service.dependencies import AppState
 from service.redaction import manifest_without_folders
-from service.routes.segment import ERRORS, GUARDED
+from service.routes.responses import ERRORS, GUARDED
 from service.schemas import ModelList
 from service.security import require_scope
 

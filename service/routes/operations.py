@@ -7,7 +7,7 @@ from fastapi.responses import FileResponse
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from service.dependencies import AppState
-from service.routes.segment import GUARDED
+from service.routes.responses import GUARDED
 from service.schemas import Health
 from service.security import require_scope
 

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from dataclasses import dataclass
 from math import inf
-from typing import Annotated, Any
+from typing import Annotated
 from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
@@ -15,6 +15,7 @@ from service.dependencies import AppState, State, require_working
 from service.errors import ServiceError
 from service.loaded import LoadedModel
 from service.negotiation import Output, choose_output
+from service.routes.responses import ERRORS, GUARDED, MODEL_HEADERS, PROBLEM, TIMING_HEADERS
 from service.schemas import BatchItem, BatchResponse, Problem, SegmentResponse
 from service.security import require_scope
 from service.segmenter import Segmented
@@ -25,7 +26,6 @@ logger = logging.getLogger(__name__)
 HEADER_SAFE = " !#$&'()*+,/:;=?@[]^`{|}~"  # other characters, which a header cannot hold: %XX
 
 Model = Annotated[str | None, Query(description="a loaded model; the active one when absent")]
-Accept = Annotated[str | None, Header(description="application/json or image/png")]
 Patience = Annotated[
     float | None,
     Header(
@@ -37,28 +37,6 @@ Patience = Annotated[
     ),
 ]
 
-_PROBLEM = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
-ERRORS: dict[int | str, dict[str, Any]] = {
-    status: {"description": text, "content": _PROBLEM}
-    for status, text in (
-        (400, "not an image, or a broken one"),
-        (404, "unknown model"),
-        (408, "an upload that comes too slowly"),
-        (413, "too many bytes or pixels"),
-        (415, "a body that cannot hold an image"),
-        (422, "the field is missing or is not a file"),
-        (503, "all places are taken, or the service is stopping; see Retry-After"),
-        (504, "no answer within the time that it is of use"),
-    )
-}
-GUARDED: dict[int | str, dict[str, Any]] = {
-    status: {"description": text, "content": _PROBLEM}
-    for status, text in (
-        (401, "no API key, or one that is unknown"),
-        (403, "the API key lacks the scope"),
-        (429, "too many requests in a minute; see Retry-After"),
-    )
-}
 _FILE = {"type": "string", "format": "binary"}
 ONE_IMAGE = {
     "requestBody": {
@@ -80,7 +58,7 @@ SEVERAL_IMAGES = {
                 "schema": {
                     "type": "object",
                     "required": ["file"],
-                    "properties": {"file": {"type": "array", "items": _FILE}},
+                    "properties": {"file": {"type": "array", "items": _FILE, "minItems": 1}},
                 }
             }
         },
@@ -97,8 +75,11 @@ router = APIRouter(
     "/segment",
     response_model=SegmentResponse,
     responses={
-        200: {"content": {"image/png": {"schema": _FILE}}},
-        406: {"description": "neither JSON nor PNG accepted", "content": _PROBLEM},
+        200: {
+            "content": {"image/png": {"schema": _FILE}},
+            "headers": MODEL_HEADERS | TIMING_HEADERS,
+        },
+        406: {"description": "neither JSON nor PNG accepted", "content": PROBLEM},
         **ERRORS,
     },
     openapi_extra=ONE_IMAGE,
@@ -108,7 +89,6 @@ async def segment(
     state: AppState,
     model: Model = None,
     output: Annotated[Output | None, Query(description="overrides Accept")] = None,
-    accept: Accept = None,
     patience_s: Patience = None,
 ) -> Response:
     """Segments one image: multipart field `file`, or the image as the body.
@@ -116,7 +96,7 @@ async def segment(
     Answers JSON with per-class statistics and the mask, or with `Accept: image/png` the mask
     alone: an indexed PNG of the upload's size whose palette is the class colours.
     """
-    chosen = choose_output(",".join(request.headers.getlist("accept")) or accept, output)
+    chosen = choose_output(",".join(request.headers.getlist("accept")), output)
     require_working(state)
     request.state.model = state.registry.name_of(model)
     with state.admission.visit():
@@ -139,7 +119,7 @@ async def segment(
 @router.post(
     "/segment/batch",
     response_model=BatchResponse,
-    responses=ERRORS,
+    responses={200: {"headers": MODEL_HEADERS}, **ERRORS},
     openapi_extra=SEVERAL_IMAGES,
 )
 async def segment_batch(

@@ -1,13 +1,15 @@
 """Choosing a device, and what it is good at."""
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
-from models import ModelError
-from models.devices import choose_device, has_fast_bf16
+from models import ModelError, devices
+from models.devices import choose_device, has_fast_bf16, usable_cores
 
 
 @pytest.mark.parametrize(
@@ -121,3 +123,32 @@ def test_freed_memory_is_used_again_rather_than_mapped_anew() -> None:
     if usual < 1000:
         pytest.skip("this C library keeps freed memory by itself")
     assert faults("keep") < usual / 2
+
+
+@pytest.mark.parametrize(
+    ("content", "cores"),
+    [
+        ("max 100000", None),
+        ("200000 100000", 2),
+        ("150000 100000", 2),
+        ("10000 100000", 1),
+        ("", None),
+        ("nonsense", None),
+    ],
+)
+def test_a_containers_share_of_the_processor_bounds_the_cores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str, cores: int | None
+) -> None:
+    file = tmp_path / "cpu.max"
+    file.write_text(content)
+    monkeypatch.setattr(devices, "CPU_MAX", file)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(16)), raising=False)
+    assert usable_cores() == (cores or 16)
+
+
+def test_without_containers_every_core_is_usable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(devices, "CPU_MAX", tmp_path / "none")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3, 5}, raising=False)
+    assert usable_cores() == 2

@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from models import PixelsError, pixels
-from models.pixels import FORMATS, open_image, rgb_pixels, upright_size
+from models.pixels import FORMATS, MAX_EXIF_BYTES, open_image, rgb_pixels, upright_size
 
 ORIENTATION = 0x0112
 WHITE = [255, 255, 255]
@@ -174,6 +174,16 @@ class TestHeaderOnly:
         with open_image(content) as image:
             assert upright_size(image) == (24, 40)
         assert decoded(content).shape == (3, 24, 40)
+
+    @pytest.mark.parametrize(("more", "upright"), [(0, (40, 24)), (MAX_EXIF_BYTES, (24, 40))])
+    def test_exif_data_out_of_all_proportion_is_passed_over(
+        self, more: int, upright: tuple[int, int]
+    ) -> None:
+        """Pillow makes an object of each of its numbers."""
+        content = encoded(noise(), "WEBP", exif=exif(6).tobytes() + bytes(more))
+        with open_image(content) as image:
+            assert upright_size(image) == upright
+        assert decoded(content).shape[-2:] == upright
 
 
 class TestModes:

@@ -116,8 +116,8 @@ class TestReadiness:
             return original(engine, pixels, alone=alone)
 
         monkeypatch.setattr(TorchEngine, "warm_up", lambda engine, count: None)
-        monkeypatch.setattr(TorchEngine, "run", run)
         app = create_app(settings_for(folder))
+        monkeypatch.setattr(TorchEngine, "run", run)  # golden images have been seen
 
         async def check() -> list[int]:
             transport = httpx.ASGITransport(app)
@@ -174,8 +174,8 @@ class TestOneApp:
             return original(engine, pixels, alone=alone)
 
         monkeypatch.setattr(TorchEngine, "warm_up", lambda engine, count: None)
-        monkeypatch.setattr(TorchEngine, "run", run)
         app = create_app(settings_for(folder, batch_pixels=batch_pixels, max_queue=30))
+        monkeypatch.setattr(TorchEngine, "run", run)  # golden images have been seen
 
         async def load() -> None:
             async with async_client_for(app) as client:

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from models import Checkpoint, list_architectures
+from models.devices import usable_cores
 from models.manifest import InputSpec
-from service.engines.openvino_engine import OpenVINOEngine, convert, usable_cores
+from service.engines.openvino_engine import OpenVINOEngine, convert
 from service.engines.torch_engine import TorchEngine
 from tests.networks import manifest_for, small_network
 from tests.service.colours import colour_manifest, colour_network

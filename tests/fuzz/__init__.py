@@ -1,0 +1,1 @@
+"""`python -m tests.fuzz`: real photographs, damaged, through the whole service."""
