@@ -9,6 +9,7 @@ that the classes are ranges of the strongest feature: masks of a few areas, as t
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from pathlib import Path
 
 import torch
@@ -96,9 +97,12 @@ def network_inputs(pictures: list[Photograph], spec: InputSpec) -> Tensor:
     return network_input(torch.stack(pixels), spec, CPU)
 
 
-def channels_last(checkpoint: Checkpoint, device: torch.device) -> SegmentationNetwork:
-    moved: SegmentationNetwork = checkpoint.network.to(  # type: ignore[call-overload]
-        device, memory_format=torch.channels_last
+def channels_last(
+    checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype = torch.float32
+) -> SegmentationNetwork:
+    """A copy: the checkpoint's own stays as it is."""
+    moved: SegmentationNetwork = deepcopy(checkpoint.network).to(  # type: ignore[call-overload]
+        device, dtype, memory_format=torch.channels_last
     )
     return moved.eval()
 

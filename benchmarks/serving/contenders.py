@@ -62,6 +62,7 @@ def ours(
     calibration: Path | None = None,
     cache: Path | None = None,
     extra: Sequence[str] = (),
+    max_upload_bytes: int = MAX_UPLOAD_BYTES,
     is_guarded: bool = False,
     name: str | None = None,
 ) -> Contender:
@@ -74,7 +75,7 @@ def ours(
     if is_guarded:
         key, entry = new_key("benchmark", frozenset({"admin", "segment"}))
         options += ["--api-keys", entry.line()]
-    options += ["--max-upload-bytes", str(MAX_UPLOAD_BYTES), "--log-level", "warning"]
+    options += ["--max-upload-bytes", str(max_upload_bytes), "--log-level", "warning"]
     if engine is not None:
         options += ["--engine", engine]
     if precision == "int8" and calibration is not None:
@@ -86,7 +87,7 @@ def ours(
         return Command(arguments, "/readyz", cwd=ROOT)
 
     name = name or f"service, {precision}"
-    return Contender(name, command, form="raw", precision=precision, key=key)
+    return Contender(name, command, precision=precision, key=key)
 
 
 def peers(python: Path) -> list[Contender]:

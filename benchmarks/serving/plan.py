@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from benchmarks.serving.machine import cores
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -15,7 +17,7 @@ class Plan:
     client_steps: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64)
     bare_seconds: float = 2.0
     batches: tuple[int, ...] = (1, 2, 4, 8)
-    streams: tuple[int, ...] = (1, 2)
+    streams: tuple[int, ...] = tuple(sorted({1, 2, cores()}))
     gpu_batches: tuple[int, ...] = (8, 16, 32, 64)
     codec_repeats: int = 50
     latency_requests: int = 200

@@ -22,6 +22,7 @@ from benchmarks.serving.images import image_files, mixed, photographs
 from benchmarks.serving.machine import machine
 from benchmarks.serving.request import Photograph
 from benchmarks.serving.servers import Server, last_line, serving
+from benchmarks.soak.actions import MAX_UPLOAD_BYTES
 from benchmarks.soak.clients import Changer, Client, Tally
 from benchmarks.soak.page import results, write_page
 from benchmarks.soak.vitals import Vitals, settled_growth
@@ -64,7 +65,9 @@ def main(
         model = copy_checkpoint(carried, folder)
         models = [model.stem, twin(model).stem]
         broken = _broken(model)
-        contender = ours("auto", cache=work / "cache", is_guarded=True)
+        contender = ours(
+            "auto", cache=work / "cache", max_upload_bytes=MAX_UPLOAD_BYTES, is_guarded=True
+        )
         assert contender.key is not None
         with serving(contender.command(model), log=work / "log") as server:
             tally, seen = Tally(), list[Vitals]()
