@@ -52,7 +52,7 @@ bench: $(STAMP) ## measure the service beside other servers; DATA=folder, ARGS=-
 	$(BIN)/python -m benchmarks.serving $(if $(DATA),--data $(DATA)) $(or $(ARGS),--docs docs/serving-speed)
 
 soak: $(STAMP) ## use and misuse the service for half an hour; ARGS="--minutes 5"
-	$(BIN)/python -m benchmarks.soak $(or $(ARGS),--docs docs/soak)
+	$(BIN)/python -m benchmarks.soak $(or $(ARGS),--docs docs/robustness)
 
 # the servers that the service is measured beside; where they cannot be had their rows say so
 bench-peers: $(PEERS_STAMP)

@@ -16,7 +16,7 @@ from service.body import BodyLimit, UploadMemory
 from service.catalog import Catalog, load_active
 from service.codec import Codec
 from service.dependencies import State
-from service.errors import StartupError
+from service.errors import OverloadedError, StartupError
 from service.listing import Listing
 from service.loader import Loader
 from service.middleware import PageHeaders, RequestContext, add_cors
@@ -48,7 +48,11 @@ def create_app(settings: Settings, *, spans: "Spans | None" = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        await state.registry.warm_up()
+        try:
+            await state.registry.warm_up()
+        except OverloadedError:
+            if state.phase != "stopping":  # then it was given up, and there is nothing to say
+                raise
         if state.phase == "starting":  # it may have been told to stop meanwhile
             state.phase = "ready"
             logger.info("ready: %s", state.registry.active.name)

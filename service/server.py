@@ -54,7 +54,8 @@ class Server(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self._state.stop()
         if not self.started or self._stop_by is not None:
-            self.should_exit = self.force_exit = True
+            self.should_exit = True
+            self.force_exit = self.started
             return
         limit_s = self._settings.drain_timeout_s
         self._stop_by = time.monotonic() + (1 - CLOSING_SHARE) * limit_s

@@ -46,7 +46,7 @@ def main(
         ROOT / "checkpoints" / "voc.pth"
     ),
     docs: Annotated[
-        Path | None, typer.Option(help="write the page and its chart: docs/soak")
+        Path | None, typer.Option(help="write the page and its chart: docs/robustness")
     ] = None,
     seed: int | None = None,
 ) -> None:

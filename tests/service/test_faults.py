@@ -269,6 +269,25 @@ class TestSignals:
         assert b"stopping" in answer
         assert "Traceback" not in "\n".join(server.log)
 
+    def test_sigterm_while_it_warms_up_ends_it_in_order(self, folder: Path) -> None:
+        save_colours(folder / "large.pth", height=512, width=512)  # a second or two
+        server = launch("--checkpoints", folder, "--model", "large", *self.OPTIONS)
+        until(lambda: any("Waiting for application" in line for line in server.log), seconds=60)
+        assert server.stop(signal.SIGTERM) == 0
+        assert "Traceback" not in "\n".join(server.log)
+
+    def test_a_second_signal_ends_it_at_once(self, folder: Path) -> None:
+        server = launch("--checkpoints", folder, *self.OPTIONS)
+        server.wait_until_listening()
+        with server.connect() as connection:
+            connection.sendall(HEAD + GOOD[:-1])
+            until(lambda: _in_flight(server.url) == 2)
+            server.process.send_signal(signal.SIGINT)
+            until(lambda: httpx.get(f"{server.url}/readyz", timeout=30).status_code == 503)
+            began = time.monotonic()
+            server.stop(signal.SIGINT)
+            assert time.monotonic() - began < 10
+
     def test_killed_and_started_again_it_serves_on_the_same_port(self, folder: Path) -> None:
         first = launch("--checkpoints", folder, *self.OPTIONS)
         first.wait_until_listening()
