@@ -10,6 +10,7 @@ from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBea
 from service.errors import ServiceError
 from service.security.access import Access
 from service.security.keys import Scope
+from service.security.limiter import client_of
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +48,7 @@ def _log(request: Request, error: ServiceError, host: str | None) -> None:
         "%s %r from %s refused: %s, request %s",
         request.method,
         request.url.path,  # as it is quoted, nothing in it makes a line of its own
-        host,
+        client_of(host),
         error.detail,
         getattr(request.state, "request_id", None),
     )
