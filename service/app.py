@@ -67,6 +67,7 @@ def create_app(settings: Settings, *, spans: "Spans | None" = None) -> FastAPI:
         summary="Semantic segmentation of uploaded images.",
         lifespan=lifespan,
         redoc_url=None,
+        redirect_slashes=False,  # it would lead to whatever Host a client names, and to http
         static_url="/docs/static",
         **tracing,
     )
