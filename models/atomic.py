@@ -1,8 +1,10 @@
 """Writing a file so that a reader, or a kill, never meets half of it."""
 
 import os
+import stat
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -56,11 +58,31 @@ def publish(staged: dict[Path, Path]) -> None:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """`write_atomically` for content that is already in memory."""
+    write_atomically(path, lambda stream: _write(stream, content))
 
-    def write(stream: IO[bytes]) -> None:
-        stream.write(content)
 
-    write_atomically(path, write)
+def replace_bytes(path: Path, content: bytes) -> None:
+    """`write_bytes` for a file whose mode is somebody's decision: it stays, and so does its owner
+    where the system lets us give a file away."""
+    temporary = stage(path, lambda stream: _write(stream, content))
+    try:
+        with suppress(FileNotFoundError):
+            _make_alike(temporary, path.stat())
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    publish({path: temporary})
+
+
+def _make_alike(file: Path, other: os.stat_result) -> None:
+    if hasattr(os, "chown"):
+        with suppress(PermissionError):
+            os.chown(file, other.st_uid, other.st_gid)
+    file.chmod(stat.S_IMODE(other.st_mode))
+
+
+def _write(stream: IO[bytes], content: bytes) -> None:
+    stream.write(content)
 
 
 def _named(error: OSError | RuntimeError, path: Path) -> BaseException:

@@ -44,6 +44,7 @@ class ListedCheckpoint:
     manifest: Manifest | None
     reason: str | None
     bytes: int
+    is_bare: bool = False
 
 
 def save_checkpoint(
@@ -97,7 +98,7 @@ def load_checkpoint(path: Path, *, name: str | None = None) -> Checkpoint:
         content = path.read_bytes()  # hashed and parsed from one read: no swap in between
     except OSError as error:
         raise CheckpointError(f"{path}: {error.strerror or error}") from error
-    manifest, state = _examine(path, content, name or path.stem)
+    manifest, state, _ = _examine(path, content, name or path.stem)
     network = build(manifest.architecture, **manifest.arguments.model_dump())
     network.load_state_dict(state)
     network.eval()
@@ -110,13 +111,13 @@ def inspect_checkpoint(path: Path, *, name: str | None = None) -> ListedCheckpoi
     size = 0
     try:
         size = path.stat().st_size
-        manifest, _ = _examine(path, None, name)
+        manifest, _, is_bare = _examine(path, None, name)
     except ModelError as error:
         return ListedCheckpoint(name, path, None, str(error), size)
     except OSError as error:
         reason = f"{path.name}: {error.strerror or error}"
         return ListedCheckpoint(name, path, None, reason, size)
-    return ListedCheckpoint(name, path, manifest, None, size)
+    return ListedCheckpoint(name, path, manifest, None, size, is_bare)
 
 
 def list_checkpoints(folder: Path) -> list[ListedCheckpoint]:
@@ -140,9 +141,13 @@ def find_checkpoints(folder: Path) -> dict[str, Path]:
     }
 
 
-def _examine(path: Path, content: bytes | None, name: str) -> tuple[Manifest, dict[str, Tensor]]:
-    """Manifest and tensors of a checkpoint, hash and fit checked."""
+def _examine(
+    path: Path, content: bytes | None, name: str
+) -> tuple[Manifest, dict[str, Tensor], bool]:
+    """Manifest and tensors of a checkpoint, hash and fit checked; whether it has no manifest and
+    this one was inferred."""
     manifest = _manifest_of(path, content)
+    is_bare = manifest is None
     state = read_state(path if content is None else content, name=path.name)
     if manifest is None:
         manifest = infer_manifest(state, name=name)
@@ -151,7 +156,7 @@ def _examine(path: Path, content: bytes | None, name: str) -> tuple[Manifest, di
         manifest = manifest.model_copy(update={"name": name})  # a renamed pair, or a run's best
     require_fit(state, manifest, name=path.name)
     require_finite(state, name=path.name)
-    return manifest, state
+    return manifest, state, is_bare
 
 
 def _manifest_of(path: Path, content: bytes | None) -> Manifest | None:

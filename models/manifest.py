@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from models.classes import ClassSet, SegmentationClass
 from models.errors import CheckpointError, ClassSetError
+from models.regular import open_regular
 
 MAX_MANIFEST_BYTES = 4 * 1024 * 1024
 
@@ -139,9 +140,11 @@ def manifest_classes(class_set: ClassSet) -> tuple[ManifestClass, ...]:
 def read_manifest(path: Path) -> Manifest:
     """Parses and checks a manifest; the complaint names the file and the field."""
     try:
-        if path.stat().st_size > MAX_MANIFEST_BYTES:
+        with open_regular(path) as stream:
+            content = stream.read(MAX_MANIFEST_BYTES + 1)
+        if len(content) > MAX_MANIFEST_BYTES:
             raise CheckpointError(f"{path.name}: larger than {MAX_MANIFEST_BYTES} bytes")
-        return Manifest.model_validate_json(path.read_bytes())
+        return Manifest.model_validate_json(content)
     except OSError as error:
         raise CheckpointError(f"{path.name}: {error.strerror or error}") from error
     except ValidationError as error:

@@ -17,6 +17,7 @@ from service.catalog import Catalog, load_active
 from service.codec import Codec
 from service.dependencies import State
 from service.errors import StartupError
+from service.listing import Listing
 from service.loader import Loader
 from service.middleware import PageHeaders, RequestContext, add_cors
 from service.problems import add_problem_handlers
@@ -43,7 +44,7 @@ def create_app(settings: Settings, *, spans: "Spans | None" = None) -> FastAPI:
     lifespan warms up, serves, and answers what was accepted before it ends."""
     access = Access(settings)
     uploads = UploadMemory(settings.max_upload_memory)
-    state = _assemble(settings, uploads, Telemetry(spans))
+    state = _assemble(settings, uploads, access, Telemetry(spans))
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -51,10 +52,11 @@ def create_app(settings: Settings, *, spans: "Spans | None" = None) -> FastAPI:
         if state.phase == "starting":  # it may have been told to stop meanwhile
             state.phase = "ready"
             logger.info("ready: %s", state.registry.active.name)
-        async with watching(state.catalog, state.registry, every_s=settings.watch):
+        async with watching(state.listing, state.registry, every_s=settings.watch):
             yield
         state.stop()
         await state.registry.close()
+        state.listing.close()
         state.codec.close()
         await state.telemetry.close()
 
@@ -89,7 +91,9 @@ def create_app(settings: Settings, *, spans: "Spans | None" = None) -> FastAPI:
     return app
 
 
-def _assemble(settings: Settings, uploads: UploadMemory, telemetry: Telemetry) -> State:
+def _assemble(
+    settings: Settings, uploads: UploadMemory, access: Access, telemetry: Telemetry
+) -> State:
     """From the folder of checkpoints to the first model, and what will load others."""
     trust = Trust(settings.checkpoints, settings.allowed_sha256)
     checkpoint = load_active(settings.checkpoints, settings.model, trust)
@@ -104,15 +108,17 @@ def _assemble(settings: Settings, uploads: UploadMemory, telemetry: Telemetry) -
     admission = Admission(
         lambda: settings.max_queue or places_for(registry.active.batcher, codec.threads)
     )
-    state = State(settings, catalog, codec, registry, admission, telemetry)
+    state = State(settings, Listing(catalog), codec, registry, admission, telemetry)
     telemetry.metrics.follow(
         Moment(
-            ready=lambda: state.ready,
+            ready=lambda: state.ready and state.trouble() is None,
+            keys_in_order=lambda: access.keys.in_order,
             in_flight=lambda: telemetry.metrics.in_flight,
             admission=admission,
             uploads=uploads,
             budget=codec.budget,
             models=registry.models,
+            draining=lambda: len(registry.draining()),
         )
     )
     return state

@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 from types import TracebackType
 
@@ -57,6 +58,7 @@ class _Job:
     pixels: Tensor
     future: Future[Answer] = field(default_factory=Future)
     queued: float = field(default_factory=time.perf_counter)
+    context: Context = field(default_factory=copy_context)  # of its request, for the log
 
 
 class Flow:
@@ -261,10 +263,11 @@ class Batcher:
             self._began[threading.get_ident()] = began
         try:
             answers = self.engine.run(torch.stack([job.pixels for job in jobs]), alone=alone)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - returned and logged
             self._note_pass(len(jobs), began, failed=True)
             if len(jobs) == 1:
-                logger.error("the network failed on an image", exc_info=error)
+                log = jobs[0].context.run
+                log(logger.error, "the network failed on an image", exc_info=error)
             return error.with_traceback(None)
         finally:
             with self._wake:

@@ -1,6 +1,5 @@
 """The folder of checkpoints: what lies in it, and which of them is served first."""
 
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +9,7 @@ from models.checkpoint import find_checkpoints
 from models.errors import CheckpointError, ModelError
 from models.manifest import Manifest
 from service.entries import listed_entry
-from service.errors import StartupError, UnknownModelError
+from service.errors import OverloadedError, StartupError, UnknownModelError
 from service.redaction import without_folders
 from service.schemas import ModelEntry
 from service.trust import Trust
@@ -26,17 +25,21 @@ class Catalog:
         self.folder = folder
         self._trust = trust or Trust(folder)
         self._seen: dict[Path, tuple[Stamp, ListedCheckpoint]] = {}
-        self._lock = threading.Lock()
+        self._stopping = False
 
     def entries(
-        self, loaded: Sequence[ModelEntry] = (), failures: Mapping[str, str] | None = None
+        self,
+        loaded: Sequence[ModelEntry] = (),
+        failures: Mapping[str, str] | None = None,
+        listed: Sequence[ListedCheckpoint] | None = None,
     ) -> list[ModelEntry]:
         """Every checkpoint by name; a loaded one is described as it was loaded, and stays listed
-        when its file is gone. `failures` says of others why they could not be loaded."""
+        when its file is gone. `failures` says of others why they could not be loaded, `listed` is
+        what `all_listed` gave where somebody has asked it already."""
         failures = failures or {}
         found = {
-            listed.name: listed_entry(listed, failure=failures.get(listed.name))
-            for listed in self._all_listed()
+            each.name: listed_entry(each, failure=failures.get(each.name))
+            for each in (self.all_listed() if listed is None else listed)
         }
         found |= {entry.name: entry for entry in loaded}
         return [found[name] for name in sorted(found)]
@@ -52,12 +55,8 @@ class Catalog:
 
     def listed(self, name: str) -> ListedCheckpoint | None:
         """What lies there under this name now."""
-        with self._lock:
-            path = find_checkpoints(self.folder).get(name)
-            if path is None:
-                return None
-            self._seen[path] = self._inspected(path, name)
-            return self._seen[path][1]
+        path = find_checkpoints(self.folder).get(name)
+        return None if path is None else self._inspected(path, name)
 
     def path(self, name: str) -> Path:
         """The `.pth` of a name; UnknownModelError where the folder has none."""
@@ -66,22 +65,33 @@ class Catalog:
             raise _unknown(name)
         return path
 
-    def _all_listed(self) -> list[ListedCheckpoint]:
-        with self._lock:
-            found = find_checkpoints(self.folder)
-            self._seen = {path: self._inspected(path, name) for name, path in found.items()}
-            return [listed for _, listed in self._seen.values()]
+    def all_listed(self) -> list[ListedCheckpoint]:
+        """Reads what is new, however long that takes."""
+        found = find_checkpoints(self.folder)
+        there = set(found.values())
+        for path in list(self._seen):  # a copy: others may add meanwhile
+            if path not in there:
+                self._seen.pop(path, None)
+        return [self._inspected(path, name) for name, path in found.items()]
 
-    def _inspected(self, path: Path, name: str) -> tuple[Stamp, ListedCheckpoint]:
+    def stop(self) -> None:
+        """No further file is read: OverloadedError for who waits for one."""
+        self._stopping = True
+
+    def _inspected(self, path: Path, name: str) -> ListedCheckpoint:
+        """From any thread: two who meet at a new file read it twice and find the same."""
         stamp = (*_stat(path), *_stat(path.with_suffix(".json")))
         known = self._seen.get(path)
         is_misplaced = self._trust.misplacement(path) is not None  # a link changes, not its stamp
         if known is not None and known[0] == stamp and not is_misplaced:
-            return known
+            return known[1]
+        if self._stopping:
+            raise OverloadedError("the service is stopping", reason="draining")
         listed = self._trust.refused(path, name) or inspect_checkpoint(path, name=name)
         if listed.reason is not None:
             listed = replace(listed, reason=without_folders(listed.reason))
-        return _UNSETTLED if is_misplaced else stamp, listed
+        self._seen[path] = (_UNSETTLED if is_misplaced else stamp, listed)
+        return listed
 
 
 def read_checkpoint(path: Path, trust: Trust, *, name: str) -> Checkpoint:

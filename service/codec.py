@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from typing import TypeVar
 
 import torch
@@ -16,7 +17,7 @@ class Codec:
     """Shared by every loaded model: they run on the same cores and in the same memory.
 
     Decoding and encoding have threads of their own, so that what was computed never waits behind
-    what is new.
+    what is new. Work runs in the context of its request, to which its log lines belong.
     """
 
     def __init__(self, *, threads: int, max_pixels: int) -> None:
@@ -27,10 +28,10 @@ class Codec:
         self._encoders = _threads(threads, "encode")
 
     async def decoding(self, work: Callable[[], T]) -> T:
-        return await result_of(self._decoders.submit(work))
+        return await result_of(self._decoders.submit(copy_context().run, work))
 
     async def encoding(self, work: Callable[[], T]) -> T:
-        return await result_of(self._encoders.submit(work))
+        return await result_of(self._encoders.submit(copy_context().run, work))
 
     def close(self) -> None:
         self._decoders.shutdown()

@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 from fastapi import Depends, Request
 
 from service.admission import Admission
-from service.catalog import Catalog
 from service.codec import Codec
 from service.errors import OverloadedError
+from service.listing import Listing
 from service.registry import Registry
 from service.settings import Settings
 from service.telemetry.telemetry import Telemetry
@@ -19,7 +19,7 @@ class State:
     """Everything one app holds."""
 
     settings: Settings
-    catalog: Catalog
+    listing: Listing
     codec: Codec
     registry: Registry
     admission: Admission
@@ -28,6 +28,7 @@ class State:
 
     @property
     def ready(self) -> bool:
+        """Past the warm-up and not told to stop."""
         return self.phase == "ready"
 
     def trouble(self) -> str | None:
@@ -39,10 +40,11 @@ class State:
     def stop(self) -> None:
         """Nothing new is begun; may be called from a signal's handler."""
         self.phase = "stopping"
+        self.listing.stop()
         self.registry.stop()
 
 
-def _state(request: Request) -> State:
+async def _state(request: Request) -> State:  # else it would need a thread, and wait for one
     state: State = request.app.state.service
     return state
 

@@ -11,7 +11,7 @@ from service.catalog import read_checkpoint
 from service.codec import Codec
 from service.engines.capacity import find_capacity, pass_size, pass_sizes
 from service.engines.choose import Wishes, choose_engine
-from service.engines.engine import Engine, is_out_of_memory
+from service.engines.engine import is_out_of_memory
 from service.errors import OverloadedError, ServiceError, StartupError, UnservableModelError
 from service.loaded import LoadedModel
 from service.redaction import without_folders
@@ -36,6 +36,8 @@ class Loader:
         self._telemetry = telemetry
         self._codec = codec
         self._trust = trust
+        self._capacities: dict[tuple[object, ...], int] = {}
+        self._settled: set[tuple[object, ...]] = set()
         self._stopping = False
 
     def stop(self) -> None:
@@ -78,21 +80,34 @@ class Loader:
         segmenter = Segmenter(manifest, batcher, self._codec, on_image=watch.image_ended)
         return LoadedModel(manifest, choice, segmenter, on_close=watch.close)
 
-    def warm_up(self, model: LoadedModel, *, instead_of: LoadedModel | None = None) -> None:
-        """The first passes choose kernels and allocate; no request should pay for that."""
-        engine, spec = model.choice.engine, model.manifest.input
-        capacity = self._known_capacity(model, instead_of)
+    def warm_up(self, model: LoadedModel, *, undisturbed: bool = False) -> None:
+        """The first passes choose kernels and allocate; no request should pay for that. Where no
+        other model answers meanwhile they are `undisturbed`."""
+        spec, warm = model.manifest.input, 0
+        capacity = self._known_capacity(model)
         if capacity is None:
-            capacity = find_capacity(
-                engine,
-                spec,
-                max_pixels=MAX_PASS_PIXELS,
-                require_going_on=self._require_going_on,
-            )
-        else:
-            capacity = self._warmed(engine, capacity)
+            capacity, warm = self._measured(model, undisturbed=undisturbed)
+        capacity = self._warm(model, capacity, warm)
         logger.info("%d of %dx%d in a pass", capacity, spec.width, spec.height)
         model.batcher.start(capacity=capacity)
+
+    def _warm(self, model: LoadedModel, capacity: int, warm: int) -> int:
+        """Every pass of more than `warm` and at most `capacity`; as many as the memory holds
+        beside what is loaded already."""
+        engine = model.choice.engine
+        for count in pass_sizes(capacity):
+            self._require_going_on()
+            if count <= warm:
+                continue
+            try:
+                engine.warm_up(count)
+            except Exception as error:
+                if count == 1 or not is_out_of_memory(error):
+                    raise
+                logger.warning("%d images a pass do not fit the memory", count)
+                engine.forget(count)
+                return count // 2
+        return capacity
 
     def _load(self, path: Path, name: str, instead_of: LoadedModel | None) -> LoadedModel:
         self._require_going_on()
@@ -104,37 +119,35 @@ class Loader:
         del checkpoint  # not every engine needs PyTorch's network any more
         try:
             self._require_going_on()
-            self.warm_up(model, instead_of=instead_of)
+            self.warm_up(model)
         except BaseException:
             model.discard()
             raise
         return model
 
-    def _warmed(self, engine: Engine, capacity: int) -> int:
-        """What of it fits the memory."""
-        fits = 1
-        for count in pass_sizes(capacity):
-            self._require_going_on()
-            try:
-                engine.warm_up(count)
-            except Exception as error:
-                if count == 1 or not is_out_of_memory(error):
-                    raise
-                logger.warning("%d images a pass do not fit the memory", count)
-                engine.forget(count)
-                break
-            fits = count
-        return fits
-
-    def _known_capacity(self, model: LoadedModel, before: LoadedModel | None) -> int | None:
-        """As set, or as found for the same network with other weights: beside one that is busy
-        it cannot be measured well."""
+    def _known_capacity(self, model: LoadedModel) -> int | None:
+        """As set, or as found for the same network with any weights while nothing disturbed it."""
         fixed, spec = self._settings.batch_pixels, model.manifest.input
         if fixed is not None:
             return pass_size(max(1, min(fixed, MAX_PASS_PIXELS) // (spec.height * spec.width)))
-        if before is not None and _shape(before) == _shape(model):
-            return pass_size(before.batcher.capacity)
-        return None
+        shape = _shape(model)
+        return self._capacities[shape] if shape in self._settled else None
+
+    def _measured(self, model: LoadedModel, *, undisturbed: bool) -> tuple[int, int]:
+        """The largest pass that is known to be worthwhile, and the largest that is warm. Beside a
+        model that is busy larger passes look slower than they are: such a figure counts only
+        until it is measured again, and the largest of them is the best."""
+        shape = _shape(model)
+        found = find_capacity(
+            model.choice.engine,
+            model.manifest.input,
+            max_pixels=MAX_PASS_PIXELS,
+            require_going_on=self._require_going_on,
+        )
+        self._capacities[shape] = max(found, self._capacities.get(shape, 1))
+        if undisturbed:
+            self._settled.add(shape)
+        return self._capacities[shape], found
 
     def _require_going_on(self) -> None:
         if self._stopping:

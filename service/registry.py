@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import copy_context
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,7 +26,7 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 MAX_WAITING = 16  # changes at a time: each may take seconds
-DRAIN_S = 60.0  # how long a load waits for the memory of what was unloaded before it
+DRAIN_S = 60.0  # how long a change waits for the memory of what was unloaded
 
 
 class Registry:
@@ -47,7 +48,7 @@ class Registry:
         self._failures: dict[str, str] = {}
         self._turn = asyncio.Lock()
         self._changes: set[asyncio.Task[Any]] = set()
-        self._draining: set[asyncio.Task[None]] = set()
+        self._draining: dict[asyncio.Task[None], LoadedModel] = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="load")
 
     @contextmanager
@@ -72,9 +73,17 @@ class Registry:
     def find(self, name: str) -> LoadedModel | None:
         return self._loaded.get(name)
 
-    def models(self) -> list[LoadedModel]:
-        """From any thread."""
+    def loaded(self) -> list[LoadedModel]:
+        """Those that answer."""
         return list(self._loaded.values())
+
+    def draining(self) -> list[LoadedModel]:
+        """Those that were replaced or unloaded, and are in memory until they have answered."""
+        return list(self._draining.values())
+
+    def models(self) -> list[LoadedModel]:
+        """All that are in memory; from any thread."""
+        return self.loaded() + self.draining()
 
     def entries(self) -> list[ModelEntry]:
         return [self.entry(model) for model in self._loaded.values()]
@@ -98,7 +107,7 @@ class Registry:
 
     async def warm_up(self) -> None:
         """The first model's; until then nothing may be asked of it."""
-        await self._in_thread(lambda: self._loader.warm_up(self.active))
+        await self._in_thread(lambda: self._loader.warm_up(self.active, undisturbed=True))
 
     async def load(self, name: str) -> tuple[LoadedModel, bool]:
         """The model, and whether it was loaded now. One whose file has changed since is loaded
@@ -115,10 +124,15 @@ class Registry:
         return await self._change(self._activate(name))
 
     async def unload(self, name: str) -> None:
-        """Returns when its memory is free. Does nothing for a checkpoint that is not loaded."""
+        """Returns when its memory is free; OverloadedError where that takes long. Does nothing
+        for a checkpoint that is not loaded."""
         closing = await self._change(self._unload(name))
-        if closing is not None:
-            await asyncio.shield(closing)
+        if closing:
+            _, left = await asyncio.wait(closing, timeout=DRAIN_S)
+            if left:
+                raise OverloadedError(
+                    f"model {name!r} is asked nothing more, and still answers what it was asked"
+                )
 
     def stop(self) -> None:
         """No more changes; may be called from a signal's handler."""
@@ -163,14 +177,16 @@ class Registry:
         logger.info("active: %s", name)
         return model
 
-    async def _unload(self, name: str) -> asyncio.Task[None] | None:
+    async def _unload(self, name: str) -> list[asyncio.Task[None]]:
+        """What frees its memory, also where that was begun before."""
         model = self._loaded.get(name)
         if model is None:
             await self._path(name, None)
-            return None
-        if model is self.active:
+        elif model is self.active:
             raise ConflictError(f"model {name!r} is the active one; activate another first")
-        return self._retire(self._loaded.pop(name))
+        else:
+            self._retire(self._loaded.pop(name))
+        return [task for task, model in self._draining.items() if model.name == name]
 
     def _put(self, model: LoadedModel) -> None:
         """In the place of what had its name."""
@@ -207,18 +223,18 @@ class Registry:
         return model
 
     async def _drained(self) -> None:
-        """Models that still answer hold memory; loading more of them is not done before."""
+        """Models that still answer hold memory; loading more of them is not done before. None
+        does so longer than a request may take, unless the device is stuck."""
         if not self._draining:
             return
         _, left = await asyncio.wait(self._draining, timeout=DRAIN_S)
         if left:
             raise OverloadedError("a model that was replaced still answers what it was asked")
 
-    def _retire(self, model: LoadedModel) -> asyncio.Task[None]:
+    def _retire(self, model: LoadedModel) -> None:
         task = asyncio.create_task(model.close())
-        self._draining.add(task)
-        task.add_done_callback(self._draining.discard)
-        return task
+        self._draining[task] = model
+        task.add_done_callback(self._draining.pop)
 
     async def _change(self, work: Coroutine[Any, Any, T]) -> T:
         """In its turn, and to its end even if who asked for it does not wait."""
@@ -240,4 +256,8 @@ class Registry:
             task.exception()  # was told to who waited, if somebody did
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        """In its context: what is logged there belongs to the request."""
+        context = copy_context()
+        return await asyncio.get_running_loop().run_in_executor(
+            self._thread, lambda: context.run(work)
+        )

@@ -51,7 +51,7 @@ class Settings(BaseSettings):
         2, ge=1, description="models in memory, the active one included; a change holds one more"
     )
     watch: float = Field(
-        0, ge=0, description="seconds between looks for a new file of the active model; 0 never"
+        0, ge=0, description="seconds between looks for new files of the loaded models; 0 never"
     )
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 picks a free one")

@@ -15,7 +15,8 @@ from models.errors import CheckpointError
 from service.errors import StartupError
 
 SHA256 = re.compile(r"[0-9a-f]{64}", re.IGNORECASE)
-NAME = re.compile(r"[^\x00-\x1f\x7f-\x9f/\\]{1,200}")
+# no control characters, and none of what a name that is not text in UTF-8 is read as
+NAME = re.compile(r"[^\x00-\x1f\x7f-\x9f/\\\ud800-\udfff]{1,200}")
 
 
 class Trust:
@@ -60,7 +61,8 @@ class Trust:
             size = path.stat().st_size
         except OSError:
             size = 0
-        return ListedCheckpoint(name, path, None, reason, size)
+        shown = name.encode("utf-8", "backslashreplace").decode()
+        return ListedCheckpoint(shown, path, None, reason, size)
 
     def require(self, path: Path) -> None:
         """CheckpointError with the reason, for a checkpoint that must not be parsed."""

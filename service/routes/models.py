@@ -1,7 +1,6 @@
 """GET /models and GET /models/{name}."""
 
 from fastapi import APIRouter, Depends
-from fastapi.concurrency import run_in_threadpool
 
 from models.manifest import Manifest
 from service.dependencies import AppState
@@ -20,7 +19,7 @@ async def list_models(state: AppState) -> ModelList:
     """Every checkpoint in the folder: which are loaded, which could be, which cannot and why."""
     registry = state.registry
     active, loaded, failures = registry.active.name, registry.entries(), registry.failures
-    entries = await run_in_threadpool(state.catalog.entries, loaded, failures)
+    entries = await state.listing.entries(loaded, failures)
     return ModelList(active=active, models=entries)
 
 
@@ -30,4 +29,4 @@ async def model_manifest(name: str, state: AppState) -> Manifest:
     loaded = state.registry.find(name)
     if loaded is not None:
         return manifest_without_folders(loaded.manifest)
-    return manifest_without_folders(await run_in_threadpool(state.catalog.manifest, name))
+    return manifest_without_folders(await state.listing.manifest(name))

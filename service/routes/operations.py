@@ -42,9 +42,9 @@ async def readyz(state: AppState, response: Response) -> Health:
     response_class=Response,
     responses=GUARDED | {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
 )
-def metrics(state: AppState) -> Response:
+async def metrics(state: AppState) -> Response:
     """For Prometheus, in its text format."""
-    return Response(state.telemetry.metrics.text(), media_type=CONTENT_TYPE_PLAIN_0_0_4)
+    return Response(await state.telemetry.scrape(), media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
 
 @router.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)

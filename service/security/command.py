@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from models.atomic import write_bytes
+from models.atomic import replace_bytes
 from service.errors import KeysError
 from service.security.keyring import read_text
 from service.security.keys import SCOPES, ApiKey, new_key, parse_keys
@@ -52,12 +52,11 @@ def _list(options: argparse.Namespace) -> None:
 
 def _revoke(options: argparse.Namespace) -> None:
     file = _required(options)
-    text = _text(file)
-    if all(key.name != options.name for key in _keys(text, file)):
+    lines, start = _text(file).splitlines(), f"{options.name}:"
+    left = [line for line in lines if not line.strip().startswith(start)]
+    if left == lines:  # nothing else counts: a line that is broken must not keep a key valid
         raise KeysError(f"--name {options.name}: {file} has no key of this name")
-    start = f"{options.name}:"
-    lines = [line for line in text.splitlines() if not line.strip().startswith(start)]
-    _write(file, "".join(f"{line}\n" for line in lines))
+    _write(file, "".join(f"{line}\n" for line in left))
 
 
 def _required(options: argparse.Namespace) -> Path:
@@ -77,7 +76,7 @@ def _keys(text: str, file: Path) -> list[ApiKey]:
 
 def _write(file: Path, text: str) -> None:
     """At once and whole: a service that reads it meanwhile finds the old keys or the new."""
-    write_bytes(file.resolve(), text.encode())
+    replace_bytes(file.resolve(), text.encode())
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -8,6 +8,7 @@ passwords need, would only make every request pay for what nobody can use.
 import hashlib
 import re
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -52,29 +53,54 @@ def digest_of(secret: str) -> bytes:
     return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).digest()
 
 
-def parse_keys(text: str, *, source: str) -> list[ApiKey]:
+@dataclass(frozen=True)
+class BrokenLine:
+    """A line that gives no key: its text, and the KeysError that says why."""
+
+    text: str
+    error: KeysError
+
+
+def parse_lines(
+    text: str, *, source: str, beside: Sequence[ApiKey] = ()
+) -> tuple[list[ApiKey], list[BrokenLine]]:
     """One key a line; blank lines and those that begin with # are left out.
 
-    A KeysError names the source, the line and the field, and never repeats what stands there: it
-    may be a key that was put in by mistake.
+    Two keys of one name could not be told apart in the log; of one secret's two lines, revoking
+    either would leave the other. So the first counts, `beside` before any, and the second is
+    broken. An error names the source, the line and the field, and never repeats what stands there:
+    it may be a key that was put in by mistake.
     """
+    names, digests = {key.name for key in beside}, {key.digest for key in beside}
     keys: list[ApiKey] = []
+    broken: list[BrokenLine] = []
     for number, line in enumerate(text.splitlines(), start=1):
-        line = line.strip()
-        if line and not line.startswith("#"):
-            keys.append(_parse_line(line, where=f"{source}: line {number}"))
-    if len(keys) > MAX_KEYS:
-        raise KeysError(f"{source}: {len(keys)} keys, at most {MAX_KEYS} are taken")
-    require_distinct(keys, source=source)
+        line, where = line.strip(), f"{source}: line {number}"
+        if not line or line.startswith("#"):
+            continue
+        try:
+            key = _parse_line(line, where=where)
+            if key.name in names:
+                raise KeysError(f"{where}: the name {key.name!r} stands there twice")
+            if key.digest in digests:
+                raise KeysError(f"{where}: the hash of {key.name!r} stands there twice")
+            if len(keys) == MAX_KEYS:
+                raise KeysError(f"{where}: at most {MAX_KEYS} keys are taken")
+        except KeysError as error:
+            broken.append(BrokenLine(line, error))
+            continue
+        keys.append(key)
+        names.add(key.name)
+        digests.add(key.digest)
+    return keys, broken
+
+
+def parse_keys(text: str, *, source: str, beside: Sequence[ApiKey] = ()) -> list[ApiKey]:
+    """As `parse_lines`, for whoever takes all or nothing: the first broken line's KeysError."""
+    keys, broken = parse_lines(text, source=source, beside=beside)
+    if broken:
+        raise broken[0].error
     return keys
-
-
-def require_distinct(keys: list[ApiKey], *, source: str) -> None:
-    """Two keys of one name could not be told apart in the log, nor revoked singly."""
-    names = [key.name for key in keys]
-    for name in names:
-        if names.count(name) > 1:
-            raise KeysError(f"{source}: the name {name!r} stands there twice")
 
 
 def _parse_line(line: str, *, where: str) -> ApiKey:

@@ -17,7 +17,8 @@ from service.budget import PixelBudget
 
 # name after the prefix, help, labels
 GAUGES = {
-    "ready": ("1 between warm-up and shutdown.", ()),
+    "api_key_file_ok": ("0 while --api-key-file is gone or has lines that cannot be read.", ()),
+    "ready": ("1 while /readyz says so.", ()),
     "requests_in_flight": ("Requests that have no answer yet.", ()),
     "places_taken": ("Requests that are being answered, their upload complete.", ()),
     "places_limit": ("How many there may be: --max-queue.", ()),
@@ -33,8 +34,9 @@ GAUGES = {
     "device_lanes": ("Passes that run side by side.", ("model",)),
     "device_capacity_units": ("Images or tiles that a pass may hold.", ("model",)),
     "device_memory_bytes": ("Memory of a GPU.", ("device", "kind")),
+    "draining_models": ("Models that were replaced or unloaded and still answer.", ()),
     "model_info": (
-        "1 for each loaded model.",
+        "1 for each model in memory.",
         ("model", "digest", "architecture", "engine", "precision", "device"),
     ),
 }
@@ -56,11 +58,13 @@ class Moment(Collector):
     the other's place, are one series: Prometheus refuses a scrape that has one twice."""
 
     ready: Callable[[], bool]
+    keys_in_order: Callable[[], bool]
     in_flight: Callable[[], int]
     admission: Admission
     uploads: UploadMemory
     budget: PixelBudget
     models: Callable[[], Iterable[Loaded]]
+    draining: Callable[[], int]
 
     def collect(self) -> Iterator[Metric]:
         values = {name: Counter[tuple[str, ...]]() for name in GAUGES}
@@ -82,8 +86,10 @@ class Moment(Collector):
 
     def _process(self) -> dict[str, int]:
         return {
+            "api_key_file_ok": int(self.keys_in_order()),
             "ready": int(self.ready()),
             "requests_in_flight": self.in_flight(),
+            "draining_models": self.draining(),
             "places_taken": self.admission.inside,
             "places_limit": self.admission.limit,
             "upload_held_bytes": self.uploads.held,

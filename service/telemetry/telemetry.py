@@ -1,6 +1,7 @@
 """Everything that one app tells of itself, and one loaded model's part of it."""
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from models.manifest import Manifest
@@ -19,6 +20,8 @@ class Telemetry:
     def __init__(self, spans: "Spans | None" = None) -> None:
         self.metrics = Metrics()
         self._spans = spans
+        # a driver that hangs when it is asked for its memory holds up nobody else
+        self._scrapes = ThreadPoolExecutor(1, thread_name_prefix="scrape")
 
     def watch(self, manifest: Manifest) -> "ModelWatch":
         """For a model that is being loaded; `close` it when the model is unloaded."""
@@ -27,8 +30,13 @@ class Telemetry:
     def trace_id(self) -> str | None:
         return None if self._spans is None else self._spans.trace_id()
 
+    async def scrape(self) -> bytes:
+        """The metrics in Prometheus' text format."""
+        return await asyncio.get_running_loop().run_in_executor(self._scrapes, self.metrics.text)
+
     async def close(self) -> None:
         """Sends the spans that are left."""
+        self._scrapes.shutdown(wait=False, cancel_futures=True)
         if self._spans is not None:
             await asyncio.to_thread(self._spans.close)
 

@@ -8,7 +8,7 @@ from typing import IO
 
 import pytest
 
-from models.atomic import write_atomically, write_bytes
+from models.atomic import replace_bytes, write_atomically, write_bytes
 
 
 def test_writes_the_content_and_leaves_nothing_else(tmp_path: Path) -> None:
@@ -122,3 +122,28 @@ def test_other_users_can_read_the_file(tmp_path: Path) -> None:
 def test_a_missing_folder_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         write_bytes(tmp_path / "absent" / "file", b"content")
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o644])
+def test_a_file_that_is_replaced_keeps_its_mode(tmp_path: Path, mode: int) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    path.chmod(mode)
+    replace_bytes(path, b"new")
+    assert path.read_bytes() == b"new"
+    assert stat.S_IMODE(path.stat().st_mode) == mode
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs root")
+def test_a_file_that_is_replaced_keeps_its_owner(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    os.chown(path, 12345, 12346)
+    replace_bytes(path, b"new")
+    found = path.stat()
+    assert (found.st_uid, found.st_gid) == (12345, 12346)
+
+
+def test_a_file_that_was_not_there_may_be_read_by_others(tmp_path: Path) -> None:
+    replace_bytes(tmp_path / "file", b"new")
+    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o644

@@ -35,55 +35,97 @@ def loader(folder: Path, codec: Codec) -> Loader:
 
 @pytest.fixture
 def model(folder: Path, loader: Loader) -> Iterator[LoadedModel]:
-    """Warm, in passes of 4."""
+    """In memory, and as good as warm."""
     made = loader.assemble(load_active(folder, "colours"))
-    made.batcher.start(capacity=4)
+    made.batcher.start(capacity=1)
     yield made
     made.discard()
 
 
+class Search:
+    """Finds what it is told to, and remembers for which sizes of input."""
+
+    def __init__(self) -> None:
+        self.finds = 1
+        self.sizes: list[str] = []
+
+    def __call__(self, engine: Any, spec: Any, **_: Any) -> int:
+        self.sizes.append(f"{spec.width}x{spec.height}")
+        return self.finds
+
+
 @pytest.fixture
-def searched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The sizes of networks whose capacity was looked for; it is 2."""
-    found: list[str] = []
+def search(monkeypatch: pytest.MonkeyPatch) -> Search:
+    found = Search()
+    monkeypatch.setattr(module, "find_capacity", found)
+    return found
 
-    def find(engine: Any, spec: Any, **_: Any) -> int:
-        found.append(f"{spec.width}x{spec.height}")
-        return 2
 
-    monkeypatch.setattr(module, "find_capacity", find)
+@pytest.fixture
+def warm(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The passes that are warmed up; none of more than 8 fits the memory."""
+    found: list[int] = []
+
+    def warm_up(engine: TorchEngine, count: int) -> None:
+        if count > 8:
+            raise MemoryError
+        found.append(count)
+
+    monkeypatch.setattr(TorchEngine, "warm_up", warm_up)
     return found
 
 
 class TestCapacity:
-    def test_other_weights_have_the_capacity_of_those_before(
-        self, folder: Path, loader: Loader, model: LoadedModel, searched: list[str]
+    def start(self, folder: Path, loader: Loader) -> int:
+        """The first model's, when nothing else is busy."""
+        first = loader.assemble(load_active(folder, "colours"))
+        loader.warm_up(first, undisturbed=True)
+        first.discard()
+        return first.batcher.capacity
+
+    def load(self, folder: Path, loader: Loader, name: str) -> int:
+        """A later one's, beside others that are busy."""
+        later = loader.load(folder / f"{name}.pth", name, instead_of=None)
+        later.discard()
+        return later.batcher.capacity
+
+    @pytest.mark.parametrize("name", ["colours", "other"])
+    def test_other_weights_have_what_was_found_when_nothing_else_was_busy(
+        self, folder: Path, loader: Loader, search: Search, warm: list[int], name: str
     ) -> None:
-        save_colours(folder / "colours.pth", shift=1)
-        new = loader.load(folder / "colours.pth", "colours", instead_of=model)
-        assert (new.batcher.capacity, searched) == (4, [])
-        new.discard()
+        search.finds = 4
+        assert self.start(folder, loader) == 4
+        save_colours(folder / f"{name}.pth", shift=1)
+        search.finds = 1
+        assert [self.load(folder, loader, name) for _ in range(2)] == [4, 4]
+        assert search.sizes == ["32x32"]
+        assert warm == [1, 2, 4] * 2  # the first were warm when they had been measured
 
     def test_another_size_of_input_has_its_own(
-        self, folder: Path, loader: Loader, model: LoadedModel, searched: list[str]
+        self, folder: Path, loader: Loader, search: Search
     ) -> None:
-        save_colours(folder / "colours.pth", width=48)
-        new = loader.load(folder / "colours.pth", "colours", instead_of=model)
-        assert (new.batcher.capacity, searched) == (2, ["48x32"])
-        new.discard()
+        self.start(folder, loader)
+        search.finds = 2
+        save_colours(folder / "wide.pth", width=48)
+        assert self.load(folder, loader, "wide") == 2
+        assert search.sizes == ["32x32", "48x32"]
 
-    def test_every_pass_is_warm(
-        self,
-        folder: Path,
-        loader: Loader,
-        model: LoadedModel,
-        monkeypatch: pytest.MonkeyPatch,
+    def test_of_what_was_found_beside_others_the_largest_counts(
+        self, folder: Path, loader: Loader, search: Search, warm: list[int]
     ) -> None:
-        warm: list[int] = []
-        monkeypatch.setattr(TorchEngine, "warm_up", lambda engine, count: warm.append(count))
-        save_colours(folder / "colours.pth", shift=1)
-        loader.load(folder / "colours.pth", "colours", instead_of=model).discard()
-        assert warm == [1, 2, 4]
+        found = []
+        for search.finds in (2, 1, 8, 4):
+            found.append(self.load(folder, loader, "colours"))
+        assert found == [2, 2, 8, 8]
+        assert warm == [2, 8]  # the rest was measured, and is warm
+
+    def test_where_the_memory_holds_less_passes_are_smaller(
+        self, folder: Path, loader: Loader, search: Search, warm: list[int]
+    ) -> None:
+        search.finds = 32
+        self.start(folder, loader)
+        assert self.load(folder, loader, "colours") == 8
+        assert warm == [1, 2, 4, 8]
 
 
 def test_the_same_file_is_the_same_model(folder: Path, loader: Loader, model: LoadedModel) -> None:
@@ -106,7 +148,7 @@ def test_a_failure_keeps_nothing_that_was_loaded(
         engines.append(weakref.ref(engine))
         raise RuntimeError("the device stumbled")
 
-    monkeypatch.setattr(TorchEngine, "run", fail)
+    monkeypatch.setattr(TorchEngine, "warm_up", fail)
     monkeypatch.setattr("service.loader.logger.error", lambda *_, **__: None)
     gc.collect()
     gc.disable()

@@ -23,6 +23,7 @@ from tests.service.clients import (
     serving,
     settings_for,
 )
+from tests.service.scrape import parsed, value
 from tests.service.spy import Spy
 
 
@@ -129,6 +130,51 @@ class TestRequestsAndChanges:
                 assert len(closed) == 1
 
         finished(unload())
+
+    def test_there_is_an_end_to_waiting_for_the_last_answer(
+        self, three_models: Path, spy: Spy, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What is still in memory is counted, and a second call waits for it as well."""
+        monkeypatch.setattr(registry, "DRAIN_S", 0.1)
+
+        async def unload() -> None:
+            async with serving(three_models) as client:
+                await client.post("/models/other/load")
+                spy.free.clear()
+                last = asked(client, params={"model": "other"})
+                await until_set(spy.busy)
+                for _ in range(2):
+                    refused = await client.post("/models/other/unload")
+                    assert_problem(refused, 503, "'other' is asked nothing more")
+                    assert await status_of(client, "other") == "available"
+                series = parsed((await client.get("/metrics")).text)
+                assert value(series, "draining_models") == 1
+                assert value(series, "device_running_passes", model="other") == 1
+                spy.free.set()
+                assert_answered_by(await last, "other")
+                assert (await client.post("/models/other/unload")).status_code == 204
+                series = parsed((await client.get("/metrics")).text)
+                assert value(series, "draining_models") == 0
+
+        finished(unload())
+
+    def test_a_pass_that_hangs_in_a_model_that_was_replaced_is_told(
+        self, three_models: Path, spy: Spy
+    ) -> None:
+        async def hang() -> None:
+            async with serving(three_models, max_loaded_models=1, device_timeout_s=0.2) as client:
+                spy.free.clear()
+                slow = asked(client)
+                await until_set(spy.busy)
+                assert (await client.post("/models/other/activate")).status_code == 200
+                await asyncio.sleep(0.3)
+                assert (await client.get("/healthz")).status_code == 503
+                assert value(parsed((await client.get("/metrics")).text), "ready") == 0
+                spy.free.set()
+                assert_answered_by(await slow, "colours")
+                assert (await client.get("/healthz")).status_code == 200
+
+        finished(hang())
 
     def test_a_request_that_fails_gives_its_model_back(self, three_models: Path) -> None:
         async def fail() -> None:

@@ -145,6 +145,8 @@ class Device:
         original = TorchEngine.run
 
         def run(engine: TorchEngine, pixels: torch.Tensor, *, alone: bool) -> torch.Tensor:
+            if not threading.current_thread().name.startswith("device"):  # a load tries it out
+                return original(engine, pixels, alone=alone)
             self.units += [weakref.ref(pixels)] * len(pixels)
             self.busy.set()
             assert self.free.wait(30)

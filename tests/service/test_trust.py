@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import os
+import sys
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -103,6 +105,16 @@ class TestLinks:
 def test_a_name_that_would_confuse_a_log_or_header_is_invalid(folder: Path, name: str) -> None:
     save_colours(folder / f"{name}.pth")
     assert listed(folder)[name].status == "invalid"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems take no such name")
+def test_a_name_that_is_no_text_hides_no_other(folder: Path) -> None:
+    (folder / os.fsdecode(b"bad\xff.pth")).write_bytes((folder / "colours.pth").read_bytes())
+    found = listed(folder)
+    assert {name: entry.status for name, entry in found.items()} == {
+        r"bad\udcff": "invalid",
+        "colours": "active",
+    }
 
 
 def test_a_name_in_another_script_is_served_and_said(folder: Path) -> None:

@@ -1,5 +1,6 @@
 """`python -m service keys`: what is written, what is shown, what is refused."""
 
+import stat
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,27 @@ def test_a_revoked_key_is_gone_and_the_rest_stays(
     assert ring.find(gone) is None
     assert ring.find(kept) is not None
     assert Path(file).read_text().startswith("# of the lab\nrobot2:segment:")
+
+
+def test_a_broken_line_keeps_no_key_valid(file: str, capsys: pytest.CaptureFixture[str]) -> None:
+    gone = made(capsys, "--name", "robot", "--file", file)
+    kept = made(capsys, "--name", "other", "--file", file)
+    ring = KeyRing(None, Path(file))
+    with Path(file).open("a") as stream:
+        stream.write("nonsense\n")
+    assert run_keys(["revoke", "--name", "robot", "--file", file]) == 0
+    assert ring.find(gone) is None
+    assert ring.find(kept) is not None
+
+
+def test_who_may_read_the_file_stays_as_it_was(
+    file: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made(capsys, "--name", "robot", "--file", file)
+    Path(file).chmod(0o600)
+    made(capsys, "--name", "other", "--file", file)
+    assert run_keys(["revoke", "--name", "robot", "--file", file]) == 0
+    assert stat.S_IMODE(Path(file).stat().st_mode) == 0o600
 
 
 @pytest.mark.parametrize(

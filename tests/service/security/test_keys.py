@@ -61,6 +61,11 @@ def test_a_name_stands_there_once() -> None:
         parse_keys(f"{KEY.line()}\nrobot:admin:{DIGEST}", source="here")
 
 
+def test_a_secret_stands_there_once() -> None:
+    with pytest.raises(KeysError, match="line 2: the hash of 'twin' stands there twice"):
+        parse_keys(f"{KEY.line()}\ntwin:admin:{KEY.digest.hex()}", source="here")
+
+
 def test_there_is_a_limit_to_what_each_request_is_compared_with() -> None:
     lines = "\n".join(f"k{number}:segment:{number:064x}" for number in range(MAX_KEYS + 1))
     with pytest.raises(KeysError, match="at most 1000"):

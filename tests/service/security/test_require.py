@@ -149,6 +149,15 @@ class TestRevoking:
             assert_problem(client.get("/models", headers=bearer(SEGMENT)), 401)
             assert client.get("/models", headers=bearer(ADMIN)).status_code == 200
 
+    def test_a_scrape_tells_that_the_file_is_not_in_order(
+        self, folder: Path, key_file: Path
+    ) -> None:
+        with client_for(create_app(settings_for(folder, api_key_file=key_file))) as client:
+            headers = bearer(ADMIN)
+            assert "maskwright_api_key_file_ok 1.0" in client.get("/metrics", headers=headers).text
+            key_file.write_text(f"{ADMIN_KEY.line()}\nnonsense\n")
+            assert "maskwright_api_key_file_ok 0.0" in client.get("/metrics", headers=headers).text
+
 
 class TestUnguarded:
     def test_admin_routes_are_closed_though_all_else_is_open(self, folder: Path) -> None:

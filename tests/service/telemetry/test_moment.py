@@ -52,11 +52,13 @@ def scrape(models: list[Loaded], *, ready: bool = True) -> Series:
     registry.register(
         Moment(
             ready=lambda: ready,
+            keys_in_order=lambda: True,
             in_flight=lambda: 3,
             admission=admission,
             uploads=uploads,
             budget=PixelBudget(1000),
             models=lambda: models,
+            draining=lambda: 1,
         )
     )
     return parsed(generate_latest(registry).decode())
