@@ -89,7 +89,7 @@ def test_the_defaults_listen_locally_and_bound_everything() -> None:
     assert settings.host == "127.0.0.1"
     assert settings.checkpoints == Path("checkpoints")
     assert settings.model is None
-    assert settings.max_upload_bytes == 20 * 2**20
+    assert settings.max_upload_bytes == 64 * 2**20
     assert settings.max_batch_bytes >= settings.max_upload_bytes
     assert settings.threads >= 1
     assert not settings.insecure
