@@ -111,15 +111,19 @@ class Loader:
 
     def _load(self, path: Path, name: str, instead_of: LoadedModel | None) -> LoadedModel:
         self._require_going_on()
-        checkpoint = read_checkpoint(path, self._trust, name=name)
+        step = self._telemetry.step
+        with step("read"):
+            checkpoint = read_checkpoint(path, self._trust, name=name)
         if instead_of is not None and checkpoint.manifest == instead_of.manifest:
             return instead_of
         self._require_going_on()
-        model = self.assemble(checkpoint)
+        with step("choose engine"):
+            model = self.assemble(checkpoint)
         del checkpoint  # not every engine needs PyTorch's network any more
         try:
             self._require_going_on()
-            self.warm_up(model)
+            with step("warm up"):
+                self.warm_up(model)
         except BaseException:
             model.discard()
             raise
