@@ -114,6 +114,14 @@ class TestGuarded:
         assert 'error="invalid_token"' in response.headers["www-authenticate"]
         assert SEGMENT not in str(problem)
 
+    @pytest.mark.parametrize("name", ["X-API-Key", "Authorization"])
+    def test_of_two_keys_none_counts(self, guarded: Client, name: str) -> None:
+        """Else whoever adds a header before a proxy adds its own would choose."""
+        prefix = "Bearer " if name == "Authorization" else ""
+        headers = [(name, prefix + secret) for secret in (SEGMENT, "wrong")]
+        for order in (headers, headers[::-1]):
+            assert_problem(guarded.get("/models", headers=order), 401, "several")
+
     @pytest.mark.parametrize("value", ["", "Bearer", "Bearer ", f"Basic {SEGMENT}", SEGMENT])
     def test_what_is_no_bearer_is_no_key(self, guarded: Client, value: str) -> None:
         assert_problem(guarded.get("/models", headers={"Authorization": value}), 401)
