@@ -286,6 +286,7 @@ class TestQueue:
             stays = [requests.one(1)]
             with requests.batcher.flow() as flow:
                 gone = [flow.submit(unit(10)), flow.submit(unit(11))]
+            assert requests.batcher.load().units == 1
             stays.append(requests.one(2))
             device.free.set()
             assert [mark_of(future) for future in stays] == [1, 2]
