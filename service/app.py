@@ -19,7 +19,7 @@ from service.dependencies import State
 from service.errors import OverloadedError, StartupError
 from service.listing import Listing
 from service.loader import Loader
-from service.middleware import PageHeaders, RequestContext, add_cors
+from service.middleware import PageHeaders, RequestContext, UnexpectedErrors, add_cors
 from service.problems import add_problem_handlers
 from service.registry import Registry
 from service.routes import admin, models, operations, segment
@@ -71,6 +71,7 @@ def create_app(settings: Settings, *, spans: "Spans | None" = None) -> FastAPI:
         summary="Semantic segmentation of uploaded images.",
         lifespan=lifespan,
         redoc_url=None,
+        redirect_slashes=False,  # it would lead to whatever Host a client names, and to http
         static_url="/docs/static",
         **tracing,
     )
@@ -81,6 +82,7 @@ def create_app(settings: Settings, *, spans: "Spans | None" = None) -> FastAPI:
         app.include_router(routes.router)
     app.mount("/web", StaticFiles(directory=WEB), name="web")
     document_keys(app, guards=access.guards)
+    app.add_middleware(UnexpectedErrors)
     app.add_middleware(
         BodyLimit,
         limit_of=_body_limits(settings),

@@ -7,6 +7,7 @@ clients cannot keep others out.
 """
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,14 +15,17 @@ from service.protocol import BoundedProtocol
 
 HEAD_S = 10.0  # for the head of a request, from the connection's or the head's first byte
 READING_S = 30.0  # without a byte of an answer having been read
+REFUSALS = {400: "malformed_http", 431: "head_too_large"}
 
 
 @dataclass
 class Connections:
     """Those of one server. `waiting` are the connections whose client has the word: a request of
-    theirs is incomplete or none has begun; who began to wait first comes first."""
+    theirs is incomplete or none has begun; who began to wait first comes first. `on_refusal` is
+    told the reason of what is refused before it is a request, and of connections that end."""
 
     limit: int
+    on_refusal: Callable[[str], None] = lambda reason: None
     all: "set[Connection]" = field(default_factory=set)
     waiting: "dict[Connection, None]" = field(default_factory=dict)
 
@@ -31,7 +35,7 @@ class Connections:
         if len(self.all) > self.limit:
             longest = next(iter(self.waiting))
             self.lost(longest)
-            longest.drop()
+            longest.drop("too_many_connections")
 
     def has_word(self, connection: "Connection") -> None:
         self.waiting.pop(connection, None)
@@ -90,13 +94,18 @@ class Connection(BoundedProtocol):
         self._await_reader(self.transport.get_write_buffer_size())
         super().on_response_complete()
 
-    def drop(self) -> None:
+    def drop(self, reason: str) -> None:
         """Without another word; what it asked for is given up."""
+        self._all.on_refusal(reason)
         self.transport.abort()
+
+    def _refuse(self, status: int, detail: str) -> None:
+        self._all.on_refusal(REFUSALS[status])
+        super()._refuse(status, detail)
 
     def _await_head(self) -> None:
         if self._head_timer is None:
-            self._head_timer = self.loop.call_later(HEAD_S, self.drop)
+            self._head_timer = self.loop.call_later(HEAD_S, self.drop, "head_too_slow")
 
     def _stop_timer(self) -> None:
         if self._head_timer is not None:
@@ -111,6 +120,6 @@ class Connection(BoundedProtocol):
     def _check_reader(self, before: int) -> None:
         left = self.transport.get_write_buffer_size()
         if left >= before:
-            self.drop()
+            self.drop("reader_too_slow")
         else:
             self._await_reader(left)

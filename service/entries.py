@@ -3,7 +3,7 @@
 from models import ListedCheckpoint
 from models.manifest import Manifest
 from service.engines.choose import Choice
-from service.redaction import without_folders
+from service.redaction import metrics_without_folders, without_folders
 from service.schemas import EngineEntry, ModelEntry
 
 
@@ -34,13 +34,14 @@ def _entry(
     manifest: Manifest | None, status: str, reason: str | None, *, name: str = "", size: int = 0
 ) -> ModelEntry:
     weights = manifest.weights if manifest else None
+    metrics = manifest.metrics if manifest else None
     return ModelEntry.model_validate(
         {
             "name": manifest.name if manifest else name,
             "architecture": manifest.architecture if manifest else None,
             "num_classes": manifest.arguments.num_classes if manifest else None,
             "status": status,
-            "metrics": manifest.metrics if manifest else None,
+            "metrics": metrics_without_folders(metrics) if metrics else None,
             "sha256": weights.sha256 if weights else None,
             "bytes": size or (weights.bytes if weights else 0),
             "reason": reason,

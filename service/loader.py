@@ -44,14 +44,22 @@ class Loader:
         """May be called from a signal's handler."""
         self._stopping = True
 
-    def load(self, path: Path, name: str, *, instead_of: LoadedModel | None) -> LoadedModel:
+    def load(
+        self,
+        path: Path,
+        name: str,
+        *,
+        instead_of: LoadedModel | None,
+        expected: Manifest | None = None,
+    ) -> LoadedModel:
         """A model that is warm; `instead_of` itself where the file is what it was loaded from.
+        `expected` is what the file was seen to be by who asked, if that matters.
 
         Every failure is a ServiceError without a cause: an error's frames would keep the network
         for as long as somebody keeps the error.
         """
         try:
-            return self._load(path, name, instead_of)
+            return self._load(path, name, instead_of, expected)
         except ServiceError as error:
             failure = error.with_traceback(None)
         except Exception as error:  # noqa: BLE001 - runtimes raise anything
@@ -109,17 +117,25 @@ class Loader:
                 return count // 2
         return capacity
 
-    def _load(self, path: Path, name: str, instead_of: LoadedModel | None) -> LoadedModel:
+    def _load(
+        self, path: Path, name: str, instead_of: LoadedModel | None, expected: Manifest | None
+    ) -> LoadedModel:
         self._require_going_on()
-        checkpoint = read_checkpoint(path, self._trust, name=name)
+        step = self._telemetry.step
+        with step("read"):
+            checkpoint = read_checkpoint(path, self._trust, name=name)
+        if expected is not None and checkpoint.manifest != expected:
+            raise OverloadedError(f"the file of model {name!r} changes at the moment")
         if instead_of is not None and checkpoint.manifest == instead_of.manifest:
             return instead_of
         self._require_going_on()
-        model = self.assemble(checkpoint)
+        with step("choose engine"):
+            model = self.assemble(checkpoint)
         del checkpoint  # not every engine needs PyTorch's network any more
         try:
             self._require_going_on()
-            self.warm_up(model)
+            with step("warm up"):
+                self.warm_up(model)
         except BaseException:
             model.discard()
             raise

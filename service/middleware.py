@@ -6,13 +6,13 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import OverloadedError
-from service.problems import error_response
+from service.problems import error_response, unexpected_error
 from service.telemetry import logs
 
 REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
@@ -71,6 +71,30 @@ class RequestContext:
                 raise
             error = OverloadedError("the service is stopping", reason="draining")
             await error_response(error, request_id)(scope, receive, send_with_headers)
+
+
+class UnexpectedErrors:
+    """Answers what nobody expected from within: outside of all middleware, where the framework
+    answers it, it would lack their headers."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        has_begun = False
+
+        async def send_noted(message: Message) -> None:
+            nonlocal has_begun
+            has_begun = True
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_noted)
+        except Exception as error:
+            if has_begun or scope["type"] != "http":
+                raise
+            response = await unexpected_error(Request(scope), error)
+            await response(scope, receive, send)
 
 
 class PageHeaders:

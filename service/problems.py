@@ -26,7 +26,7 @@ def add_problem_handlers(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(ClientDisconnect, _gone)
-    app.add_exception_handler(Exception, _unexpected)
+    app.add_exception_handler(Exception, unexpected_error)
 
 
 def error_response(error: ServiceError, request_id: str) -> JSONResponse:
@@ -71,7 +71,7 @@ async def _gone(request: Request, error: Exception) -> JSONResponse:
     return _respond(request, problem(400, "Client disconnected", "the body ended early"), {})
 
 
-async def _unexpected(request: Request, error: Exception) -> JSONResponse:
+async def unexpected_error(request: Request, error: Exception) -> JSONResponse:
     """The stack trace belongs into the log, never into the answer."""
     logger.error("unexpected error in %s", request.url.path, exc_info=error)
     detail = "the service met an unexpected error; its log has the details"

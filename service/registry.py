@@ -9,6 +9,7 @@ from contextvars import copy_context
 from pathlib import Path
 from typing import Any, TypeVar
 
+from models.manifest import Manifest
 from service.catalog import Catalog
 from service.entries import loaded_entry
 from service.errors import (
@@ -114,9 +115,10 @@ class Registry:
         again and takes its own place."""
         return await self._change(self._load(name))
 
-    async def reload(self, name: str) -> None:
-        """As `load`, for a name that is loaded; others are left as they are."""
-        await self._change(self._reload(name))
+    async def reload(self, name: str, expected: Manifest) -> None:
+        """As `load`, for a name that is loaded, others being left as they are, and for the file
+        that `expected` was seen of: OverloadedError where another lies there by then."""
+        await self._change(self._reload(name, expected))
 
     async def activate(self, name: str) -> LoadedModel:
         """Loads where necessary, then lets it answer. Where the limit does not allow both, what
@@ -149,7 +151,7 @@ class Registry:
             await asyncio.wait(self._draining)
         self._thread.shutdown()
 
-    async def _load(self, name: str) -> tuple[LoadedModel, bool]:
+    async def _load(self, name: str, expected: Manifest | None = None) -> tuple[LoadedModel, bool]:
         old = self._loaded.get(name)
         path = await self._path(name, old)
         if old is None and len(self._loaded) >= self._limit:
@@ -157,14 +159,14 @@ class Registry:
                 f"{len(self._loaded)} models are loaded and --max-loaded-models {self._limit} "
                 "allows no more; unload one"
             )
-        model = await self._made(name, path, old)
+        model = await self._made(name, path, old, expected)
         if model is not old:
             self._put(model)
         return model, model is not old
 
-    async def _reload(self, name: str) -> None:
+    async def _reload(self, name: str, expected: Manifest) -> None:
         if name in self._loaded:
-            await self._load(name)
+            await self._load(name, expected)
 
     async def _activate(self, name: str) -> LoadedModel:
         old, before = self._loaded.get(name), self.active
@@ -207,14 +209,22 @@ class Registry:
                 raise
             return None
 
-    async def _made(self, name: str, path: Path | None, old: LoadedModel | None) -> LoadedModel:
+    async def _made(
+        self,
+        name: str,
+        path: Path | None,
+        old: LoadedModel | None,
+        expected: Manifest | None = None,
+    ) -> LoadedModel:
         """Loaded from the file; `old` where that would be the same."""
         if path is None:
             assert old is not None
             return old
         await self._drained()
         try:
-            model = await self._in_thread(lambda: self._loader.load(path, name, instead_of=old))
+            model = await self._in_thread(
+                lambda: self._loader.load(path, name, instead_of=old, expected=expected)
+            )
         except ServiceError as error:
             self.note_failure(name, error.detail)
             logger.warning("all goes on as it was: %s", error.detail)

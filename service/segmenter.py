@@ -84,8 +84,9 @@ class Segmenter:
         self.batcher = batcher
         self._codec = codec
 
-    async def segment(self, upload: Upload) -> Segmented:
-        stages, classes = Stages(), list[ClassStatistics]()
+    async def segment(self, upload: Upload, *, image: int = 0) -> Segmented:
+        """`image` is its place among those of the request."""
+        stages, classes = Stages(image), list[ClassStatistics]()
         try:
             segmented = await self._segment(upload, stages)
             classes = segmented.classes

@@ -43,8 +43,14 @@ class Server(uvicorn.Server):
                 app,
                 host=settings.host,
                 port=settings.port,
-                http=Connections(_openable(settings.max_connections)),  # type: ignore[arg-type]
+                http=Connections(
+                    _openable(settings.max_connections),
+                    on_refusal=self._state.telemetry.metrics.rejected,
+                ),  # type: ignore[arg-type]
                 ws="none",
+                # whom a proxy speaks for is believed where the proxy is named, and nowhere else:
+                # on loopback, which uvicorn would believe, anybody may be
+                proxy_headers=bool(os.environ.get("FORWARDED_ALLOW_IPS")),
                 log_config=None,
                 access_log=False,
                 server_header=False,

@@ -20,9 +20,11 @@ class Part:
 
 
 class Stages:
-    """The parts in the order in which they were noted; a stage may have several."""
+    """The parts in the order in which they were noted; a stage may have several. `image` is the
+    image's place among those of its request, from 0."""
 
-    def __init__(self) -> None:
+    def __init__(self, image: int = 0) -> None:
+        self.image = image
         self.began = time.perf_counter()
         self.parts: list[Part] = []
 

@@ -61,20 +61,21 @@ class Watch:
         if listed is None or listed == looks.settled:
             return
         looks.settled = listed
-        if listed.reason is not None:
-            self._refuse(model.name, listed.reason)
+        if listed.manifest is None:
+            self._refuse(model.name, str(listed.reason))
         elif listed.is_bare and not _differs_in_weights_alone(listed.manifest, model.manifest):
             self._refuse(model.name, "its manifest is missing; load it to serve it all the same")
         elif listed.manifest != model.manifest or model.name in self._registry.failures:
-            await self._reload(model.name, looks)
+            await self._reload(listed.manifest, looks)
 
     def _refuse(self, name: str, reason: str) -> None:
         self._registry.note_failure(name, reason)
         logger.warning("the new file of %s is not served: %s", name, reason)
 
-    async def _reload(self, name: str, looks: Looks) -> None:
+    async def _reload(self, manifest: Manifest, looks: Looks) -> None:
+        name = manifest.name
         try:
-            await self._registry.reload(name)
+            await self._registry.reload(name, manifest)
             looks.pause = 1
         except OverloadedError as error:
             looks.put_off()
@@ -83,8 +84,8 @@ class Watch:
             looks.pause = 1  # why is logged, and listed, where it failed
 
 
-def _differs_in_weights_alone(new: Manifest | None, active: Manifest) -> bool:
-    return new is not None and new.model_copy(update={"weights": active.weights}) == active
+def _differs_in_weights_alone(new: Manifest, active: Manifest) -> bool:
+    return new.model_copy(update={"weights": active.weights}) == active
 
 
 @asynccontextmanager

@@ -38,7 +38,7 @@ async def readyz(state: AppState, response: Response) -> Health:
 
 @router.get(
     "/metrics",
-    dependencies=[Depends(require_scope("segment"))],
+    dependencies=[Depends(require_scope("metrics"))],
     response_class=Response,
     responses=GUARDED | {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
 )

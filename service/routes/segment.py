@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from dataclasses import dataclass
+from itertools import count
 from math import inf
 from typing import Annotated
 from urllib.parse import quote
@@ -157,17 +158,17 @@ class _Batch:
         """No more at a time than keep everything busy: a batch has one place, like any request."""
         turns = asyncio.Semaphore(busy_images(self.model.batcher, self.state.codec.threads))
 
-        async def in_turn(upload: Upload) -> BatchItem:
+        async def in_turn(image: int, upload: Upload) -> BatchItem:
             async with turns:
-                return await self._item(upload)
+                return await self._item(image, upload)
 
-        return list(await asyncio.gather(*map(in_turn, uploads)))
+        return list(await asyncio.gather(*map(in_turn, count(), uploads)))
 
-    async def _item(self, upload: Upload) -> BatchItem:
+    async def _item(self, image: int, upload: Upload) -> BatchItem:
         try:
             require_size(upload, self.state.settings.max_upload_bytes)
             async with self.deadline.enforced():
-                segmented = await self.model.segmenter.segment(upload)
+                segmented = await self.model.segmenter.segment(upload, image=image)
         except ServiceError as error:
             return self._error(upload, error)
         except Exception as error:

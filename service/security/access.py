@@ -44,6 +44,7 @@ class Access:
             raise UnauthorizedError(f"an API key is needed; {HOW}")
         key = self.keys.find(secret)
         if key is None:
+            self._count(f"{client_of(host)} with wrong keys")  # apart from those who have one
             raise UnauthorizedError("the API key is unknown or was revoked", is_wrong=True)
         self._count(f"key {key.name}")
         if not key.allows(scope):

@@ -56,6 +56,7 @@ def _revoke(options: argparse.Namespace) -> None:
     left = [line for line in lines if not line.strip().startswith(start)]
     if left == lines:  # nothing else counts: a line that is broken must not keep a key valid
         raise KeysError(f"--name {options.name}: {file} has no key of this name")
+    left = left or ["# no keys"]  # an empty file would be waited for, as one that is being saved
     _write(file, "".join(f"{line}\n" for line in left))
 
 

@@ -14,10 +14,15 @@ from typing import Literal, get_args
 
 from service.errors import KeysError
 
-Scope = Literal["segment", "admin"]
+Scope = Literal["segment", "admin", "metrics"]
 
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 PREFIX = "mw_"  # by which scanners for leaked secrets, and people, know one
+IMPLIED: dict[Scope, frozenset[Scope]] = {  # what each scope allows beside itself
+    "admin": frozenset({"segment", "metrics"}),
+    "segment": frozenset({"metrics"}),
+    "metrics": frozenset(),
+}
 RANDOM_BYTES = 32
 MAX_KEYS = 1000  # each is compared on every request
 
@@ -34,7 +39,7 @@ class ApiKey:
     digest: bytes
 
     def allows(self, scope: Scope) -> bool:
-        return scope in self.scopes or "admin" in self.scopes
+        return any(scope == each or scope in IMPLIED[each] for each in self.scopes)
 
     def line(self) -> str:
         scopes = ",".join(scope for scope in SCOPES if scope in self.scopes)

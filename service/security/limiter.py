@@ -57,13 +57,12 @@ class RateLimiter:
 
 def client_of(host: str | None) -> str:
     """Whom an address stands for: in IPv6 a network of 64 bits, which is what one client is given
-    and could otherwise ask from without end."""
-    if host is None:
-        return "address unknown"
+    and could otherwise ask from without end. What is no address, as a proxy may hand on whatever
+    it was sent, is all one client."""
     try:
-        address = ip_address(host.partition("%")[0])
+        address = ip_address((host or "").partition("%")[0])
     except ValueError:
-        return f"address {host}"
+        return "address unknown"
     if isinstance(address, IPv6Address) and address.ipv4_mapped is None:
         return f"address {IPv6Address(int(address) >> 64 << 64)}/64"
     return f"address {address}"

@@ -7,15 +7,17 @@ from typing import Annotated
 from fastapi import Request, Security
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 
-from service.errors import ServiceError
+from service.errors import ServiceError, UnauthorizedError
 from service.security.access import Access
 from service.security.keys import Scope
+from service.security.limiter import client_of
 
 logger = logging.getLogger(__name__)
 
+HEADER_NAME = "X-API-Key"
 BEARER = HTTPBearer(scheme_name="Bearer", description="an API key", auto_error=False)
 HEADER = APIKeyHeader(
-    name="X-API-Key", scheme_name="X-API-Key", description="the same API key", auto_error=False
+    name=HEADER_NAME, scheme_name="X-API-Key", description="the same API key", auto_error=False
 )
 
 
@@ -33,6 +35,10 @@ def require_scope(scope: Scope) -> Callable[..., Awaitable[None]]:
         access: Access = request.app.state.access
         host = request.client.host if request.client else None
         try:
+            if any(
+                len(request.headers.getlist(each)) > 1 for each in ("authorization", HEADER_NAME)
+            ):
+                raise UnauthorizedError("several API keys were sent; send one", is_wrong=True)
             name = access.admit(scope, bearer.credentials if bearer else header, host)
         except ServiceError as error:
             _log(request, error, host)
@@ -47,7 +53,7 @@ def _log(request: Request, error: ServiceError, host: str | None) -> None:
         "%s %r from %s refused: %s, request %s",
         request.method,
         request.url.path,  # as it is quoted, nothing in it makes a line of its own
-        host,
+        client_of(host),
         error.detail,
         getattr(request.state, "request_id", None),
     )

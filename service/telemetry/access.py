@@ -38,7 +38,8 @@ class AccessLog:
             size += len(message.get("body", b""))
             await send(message)
 
-        metrics, trace_id = self.telemetry.metrics, self.telemetry.trace_id()
+        metrics = self.telemetry.metrics
+        trace_id = self.telemetry.request_began(scope.get("state", {}).get("request_id"))
         began = time.perf_counter()
         metrics.in_flight += 1
         try:

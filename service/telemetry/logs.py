@@ -30,7 +30,8 @@ def set_up_logging(level: str, log_format: LogFormat, stream: TextIO = sys.stder
 
 
 class TextFormatter(logging.Formatter):
-    """`12:00:00 message key=value`, then the traceback of an error."""
+    """`12:00:00 message key=value`, then the traceback of an error, a little to the right: what an
+    error says may have lines of a client's making."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(message)s", datefmt="%H:%M:%S")
@@ -39,6 +40,10 @@ class TextFormatter(logging.Formatter):
         facts = [super().formatMessage(record)]
         facts += [f"{key}={value}" for key, value in _facts(record).items() if value is not None]
         return " ".join(facts).translate(ESCAPES)
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802 - as logging calls it
+        lines = super().formatException(ei).splitlines()
+        return "\n".join(f"  {line.translate(ESCAPES)}" for line in lines)
 
 
 class JSONFormatter(logging.Formatter):

@@ -2,6 +2,9 @@
 
 Label values come from the code and from loaded checkpoints, never from a request: whatever is
 sent, there are no more series. Their objects are kept, so that a request looks up and adds.
+
+Requests and images are counted for ever: their sums are what was answered, whichever models have
+come and gone. A model's other series end with it.
 """
 
 from collections import Counter as Multiset
@@ -20,6 +23,8 @@ REQUEST_BUCKETS = (
     *(1.0, 2.0, 5.0, 10.0, 30.0, 60.0),
 )
 NO_MODEL = ""
+OTHER_MODEL = "other"
+MAX_NAMES = 100  # of models that have been loaded, told apart by what is counted for ever
 
 
 class Metrics:
@@ -30,6 +35,13 @@ class Metrics:
         self.in_flight = 0
         self._models = ModelFamilies(self.registry)
         self._watched = Multiset[str]()
+        self._labels: dict[str, str] = {}  # of every model that has been loaded
+        self._images = Counter(
+            "maskwright_images_total",
+            "Images answered; a batch has several.",
+            ["model"],
+            registry=self.registry,
+        )
         self._requests = Counter(
             "maskwright_requests_total",
             "Requests answered; model is empty where none was asked for.",
@@ -45,7 +57,7 @@ class Metrics:
         )
         self._rejections = Counter(
             "maskwright_rejections_total",
-            "Requests, and images of a batch, that were not served, by the reason.",
+            "Requests, images of a batch and connections that were not served, by the reason.",
             ["reason"],
             registry=self.registry,
         )
@@ -61,10 +73,11 @@ class Metrics:
         """A loaded model's; `close` it when the model is unloaded."""
         name = manifest.name
         self._watched[name] += 1
-        return ModelMetrics(self._models, manifest, on_close=lambda: self._unwatch(name))
+        images = self._images.labels(self._label_of(name))
+        return ModelMetrics(self._models, manifest, images, on_close=lambda: self._unwatch(name))
 
     def answered(self, route: str, model: str | None, status: int, seconds: float) -> None:
-        label = model if model is not None and self._watched[model] else NO_MODEL
+        label = NO_MODEL if model is None else self._labels.get(model, NO_MODEL)
         key = route, label, status
         found = self._answers.get(key)
         if found is None:
@@ -85,15 +98,16 @@ class Metrics:
         return generate_latest(_WithoutCreated(self.registry))
 
     def _unwatch(self, name: str) -> None:
-        """Its series end with the last model of that name."""
+        """Its series end with the last model of that name, but for what is counted for ever."""
         self._watched[name] -= 1
         if self._watched[name] > 0:
             return
         del self._watched[name]
         self._models.forget(name)
-        for key in [key for key in list(self._answers) if key[1] == name]:
-            del self._answers[key]
-            self._requests.remove(*key)
+
+    def _label_of(self, name: str) -> str:
+        label = name if name in self._labels or len(self._labels) < MAX_NAMES else OTHER_MODEL
+        return self._labels.setdefault(name, label)
 
 
 class _WithoutCreated(Collector):

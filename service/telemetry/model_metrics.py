@@ -1,6 +1,7 @@
 """What is counted for each loaded model: stages, passes, and the classes it sees."""
 
 from collections.abc import Callable
+from math import isfinite
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
@@ -61,12 +62,6 @@ class ModelFamilies:
             ["model"],
             registry=registry,
         )
-        self.images = Counter(
-            "maskwright_images_total",
-            "Images answered; a batch has several.",
-            ["model"],
-            registry=registry,
-        )
         self.class_pixels = Counter(
             "maskwright_class_pixels_total",
             "Pixels of answered images where the class was chosen.",
@@ -84,17 +79,23 @@ class ModelFamilies:
         """Removes every series of a model."""
         families = (
             *(self.stages, self.pass_units, self.pass_pixels, self.pass_seconds),
-            *(self.failed_passes, self.images, self.class_pixels, self.class_confidence),
+            *(self.failed_passes, self.class_pixels, self.class_confidence),
         )
         for family in families:
             family.remove_by_labels({"model": model})
 
 
 class ModelMetrics:
-    """One loaded model's series: all of them are there, at 0, from the start."""
+    """One loaded model's series: all of them are there, at 0, from the start. `images` is a counter
+    that outlives it."""
 
     def __init__(
-        self, families: ModelFamilies, manifest: Manifest, *, on_close: Callable[[], None]
+        self,
+        families: ModelFamilies,
+        manifest: Manifest,
+        images: Counter,
+        *,
+        on_close: Callable[[], None],
     ) -> None:
         model, classes = manifest.name, manifest.class_set().classes
         self._unit_pixels = manifest.input.height * manifest.input.width
@@ -104,7 +105,7 @@ class ModelMetrics:
         self._pass_pixels = families.pass_pixels.labels(model)
         self._pass_seconds = families.pass_seconds.labels(model)
         self._failed_passes = families.failed_passes.labels(model)
-        self._images = families.images.labels(model)
+        self._images = images
         self._pixels = [families.class_pixels.labels(model, entry.name) for entry in classes]
         self._confidence = [
             families.class_confidence.labels(model, entry.name) for entry in classes
@@ -118,7 +119,8 @@ class ModelMetrics:
             self._images.inc()
         for entry in classes:
             self._pixels[entry.id].inc(entry.pixels)
-            self._confidence[entry.id].inc(entry.pixels * entry.mean_confidence)
+            if isfinite(entry.mean_confidence):  # what is no number would stay in the sum for ever
+                self._confidence[entry.id].inc(entry.pixels * entry.mean_confidence)
 
     def pass_ended(self, units: int, seconds: float, failed: bool) -> None:
         if failed:

@@ -1,4 +1,4 @@
-"""OpenTelemetry spans: FastAPI's own for the request, and one a stage under it.
+"""OpenTelemetry spans: FastAPI's own for the request, under it an image's, under that its stages'.
 
 The provider is the app's alone. A client's `traceparent` (W3C Trace Context) is where the request
 belongs; `OTEL_PROPAGATORS`, `OTEL_TRACES_SAMPLER`, `OTEL_SERVICE_NAME`, `OTEL_BSP_*`,
@@ -7,6 +7,7 @@ belongs; `OTEL_PROPAGATORS`, `OTEL_TRACES_SAMPLER`, `OTEL_SERVICE_NAME`, `OTEL_B
 
 import os
 import time
+from contextlib import AbstractContextManager
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -17,7 +18,6 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 
 from service.errors import StartupError
 from service.stages import Stages
-from service.telemetry.logs import request_id
 
 PROTOCOLS = {"grpc": "otlp_proto_grpc", "http/protobuf": "otlp_proto_http"}
 NANOSECONDS = 1_000_000_000
@@ -40,24 +40,40 @@ class Spans:
             "auto_configure": False,
         }
 
-    def trace_id(self) -> str | None:
-        """Of the request that is being answered, 32 hexadecimal digits; None without one."""
-        context = trace.get_current_span().get_span_context()
+    def request_began(self, request_id: str | None) -> str | None:
+        """Names the span of the request that is being answered; its trace's id, 32 hexadecimal
+        digits, or None without one."""
+        request = trace.get_current_span()
+        context = request.get_span_context()
+        request.set_attribute("maskwright.request_id", request_id or "")
         return trace.format_trace_id(context.trace_id) if context.is_valid else None
 
-    def image_ended(self, model: str, stages: Stages) -> None:
-        """Spans of what has been; the request that is being answered is their parent."""
-        request = trace.get_current_span()
-        request.set_attribute("maskwright.model", model)
-        request.set_attribute("maskwright.request_id", request_id.get() or "")
+    def image_ended(self, model: str, stages: Stages, *, failed: bool) -> None:
+        """Spans of what has been: the image's, whose parent is the request that is being answered,
+        and under it one a stage."""
+        trace.get_current_span().set_attribute("maskwright.model", model)
         epoch = time.time() - time.perf_counter()
+        image = self._tracer.start_span(
+            "image",
+            start_time=_ns(epoch + stages.began),
+            attributes={"maskwright.model": model, "maskwright.image": stages.image},
+        )
+        if failed:
+            image.set_status(trace.StatusCode.ERROR)
+        under = trace.set_span_in_context(image)
         for part in stages.parts:
             span = self._tracer.start_span(
                 part.stage,
+                context=under,
                 start_time=_ns(epoch + part.began),
                 attributes={"maskwright.model": model, "maskwright.busy_ms": part.busy_s * 1000},
             )
             span.end(_ns(epoch + part.ended))
+        image.end()
+
+    def step(self, name: str) -> AbstractContextManager[object]:
+        """A span of what is done within it."""
+        return self._tracer.start_as_current_span(name)
 
     def close(self) -> None:
         """Sends what is left, in bounded time."""

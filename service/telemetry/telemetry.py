@@ -2,6 +2,7 @@
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 from models.manifest import Manifest
@@ -27,8 +28,13 @@ class Telemetry:
         """For a model that is being loaded; `close` it when the model is unloaded."""
         return ModelWatch(manifest.name, self.metrics.watch(manifest), self._spans)
 
-    def trace_id(self) -> str | None:
-        return None if self._spans is None else self._spans.trace_id()
+    def request_began(self, request_id: str | None) -> str | None:
+        """The id of its trace, where there are spans."""
+        return None if self._spans is None else self._spans.request_began(request_id)
+
+    def step(self, name: str) -> AbstractContextManager[object]:
+        """A step of what a request asked for, that is not an image."""
+        return nullcontext() if self._spans is None else self._spans.step(name)
 
     async def scrape(self) -> bytes:
         """The metrics in Prometheus' text format."""
@@ -53,7 +59,7 @@ class ModelWatch:
     def image_ended(self, stages: Stages, classes: list[ClassStatistics]) -> None:
         self._metrics.image_ended(stages, classes)
         if self._spans is not None:
-            self._spans.image_ended(self._model, stages)
+            self._spans.image_ended(self._model, stages, failed=not classes)
 
     def close(self) -> None:
         """The model's series end, unless another of its name is loaded."""

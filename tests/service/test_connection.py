@@ -10,6 +10,7 @@ import pytest
 
 from tests.service.clients import GOOD
 from tests.service.running import Running, read_to_end, running
+from tests.service.scrape import parsed, value
 
 HEAD = b"POST /segment HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(GOOD)
 
@@ -125,3 +126,12 @@ class TestSlowReaders:
             with pytest.raises((BrokenPipeError, ConnectionResetError)):
                 ask_on(connection)
         assert impatient.post().status_code == 200
+
+
+def test_what_is_refused_before_it_is_a_request_is_counted(impatient: Running) -> None:
+    for sent in (b"CONNECT\r\n\r\n", b"GET /healthz HTTP/1.1\r\n"):
+        with impatient.connect(sent) as connection:
+            read_to_end(connection)
+    series = parsed(impatient.get("/metrics").text)
+    assert value(series, "rejections_total", reason="malformed_http") == 1
+    assert value(series, "rejections_total", reason="head_too_slow") == 1

@@ -132,6 +132,19 @@ def test_the_same_file_is_the_same_model(folder: Path, loader: Loader, model: Lo
     assert loader.load(folder / "colours.pth", "colours", instead_of=model) is model
 
 
+def test_another_file_than_was_looked_at_is_not_loaded(
+    folder: Path, loader: Loader, model: LoadedModel
+) -> None:
+    """Between the look and the load its manifest may have gone."""
+    expected = save_colours(folder / "colours.pth", shift=1)
+    path = folder / "colours.pth"
+    path.with_suffix(".json").unlink()
+    with pytest.raises(OverloadedError, match="changes at the moment"):
+        loader.load(path, "colours", instead_of=model, expected=expected)
+    save_colours(path, shift=1)
+    loader.load(path, "colours", instead_of=model, expected=expected).discard()
+
+
 def test_after_stop_nothing_is_loaded(folder: Path, loader: Loader) -> None:
     loader.stop()
     with pytest.raises(OverloadedError, match="stopping"):

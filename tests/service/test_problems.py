@@ -68,11 +68,17 @@ def test_an_unexpected_error_carries_the_headers_of_every_answer(
         raise RuntimeError(SECRET)
 
     monkeypatch.setattr(Catalog, "entries", entries)
-    with client_for(create_app(settings_for(folder))) as client:
-        response = client.get("/models", headers={"X-Request-ID": "mine"})
+    settings = settings_for(folder, cors_origin=["https://a.example"])
+    with client_for(create_app(settings)) as client:
+        headers = {"X-Request-ID": "mine", "Origin": "https://a.example"}
+        response = client.get("/models", headers=headers)
+    assert response.status_code == 500
     assert response.json()["request_id"] == "mine"
     assert response.headers["x-request-id"] == "mine"
     assert response.headers["x-content-type-options"] == "nosniff"
+    assert response.headers["cache-control"] == "no-store"
+    assert response.headers["access-control-allow-origin"] == "https://a.example"
+    assert "default-src 'none'" in response.headers["content-security-policy"]
 
 
 def all_errors() -> list[type[ServiceError]]:

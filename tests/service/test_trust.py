@@ -58,6 +58,14 @@ class TestLinks:
         (folder / "other.json").symlink_to(outside.with_suffix(".json"))
         assert listed(folder)["other"].status == "invalid"
 
+    def test_neither_is_one_that_waits_for_its_weights(self, folder: Path, outside: Path) -> None:
+        """Where a save stands between its two renames."""
+        save_colours(folder / "other.pth")
+        (folder / ".other.json.next").symlink_to(outside.with_suffix(".json"))
+        found = listed(folder)["other"]
+        assert found.status == "invalid"
+        assert "symbolic link" in (found.reason or "")
+
     def test_links_in_a_circle_disturb_nobody(self, folder: Path) -> None:
         save_colours(folder / "other.pth")
         (folder / "other.json").unlink()

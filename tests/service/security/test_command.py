@@ -64,6 +64,14 @@ def test_a_revoked_key_is_gone_and_the_rest_stays(
     assert Path(file).read_text().startswith("# of the lab\nrobot2:segment:")
 
 
+def test_the_last_key_is_revoked_at_once_too(file: str, capsys: pytest.CaptureFixture[str]) -> None:
+    secret = made(capsys, "--name", "robot", "--file", file)
+    ring = KeyRing(None, Path(file))
+    assert run_keys(["revoke", "--name", "robot", "--file", file]) == 0
+    assert ring.find(secret) is None
+    made(capsys, "--name", "robot", "--file", file)
+
+
 def test_a_broken_line_keeps_no_key_valid(file: str, capsys: pytest.CaptureFixture[str]) -> None:
     gone = made(capsys, "--name", "robot", "--file", file)
     kept = made(capsys, "--name", "other", "--file", file)

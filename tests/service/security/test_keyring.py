@@ -1,5 +1,6 @@
 """The keys that are valid now, while their file changes."""
 
+import hmac
 import logging
 import os
 import time
@@ -34,6 +35,23 @@ def test_a_key_is_found_by_its_secret_alone(file: Path) -> None:
     assert ring.find(OTHER_SECRET) == OTHER
     for wrong in ("", SECRET[:-1], f"{SECRET} ", SECRET.lower(), KEY.digest.hex(), "\udcff", "é"):
         assert ring.find(wrong) is None
+
+
+def test_every_key_is_compared_in_constant_time(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ring = KeyRing(OTHER.line(), file)
+    compared: list[bytes] = []
+
+    def compare(one: bytes, other: bytes) -> bool:
+        compared.append(one)
+        return one == other
+
+    monkeypatch.setattr(hmac, "compare_digest", compare)
+    for secret in (OTHER_SECRET, SECRET, "wrong"):
+        ring.find(secret)
+        assert sorted(compared) == sorted([KEY.digest, OTHER.digest])
+        compared.clear()
 
 
 def test_several_in_the_environment_are_parted_by_blanks() -> None:

@@ -5,7 +5,15 @@ import re
 import pytest
 
 from service.errors import KeysError
-from service.security.keys import MAX_KEYS, ApiKey, digest_of, new_key, parse_keys
+from service.security.keys import (
+    MAX_KEYS,
+    SCOPES,
+    ApiKey,
+    Scope,
+    digest_of,
+    new_key,
+    parse_keys,
+)
 
 SECRET, KEY = new_key("robot", frozenset({"segment"}))
 DIGEST = "0" * 64
@@ -25,11 +33,17 @@ def test_a_line_gives_the_key_it_was_made_of(scopes: set[str]) -> None:
     assert parse_keys(f"# mine\n\n {key.line()} \r\n", source="s") == [key]
 
 
-def test_admin_may_segment_and_segment_no_more_than_that() -> None:
-    user = ApiKey("user", frozenset({"segment"}), b"")
-    admin = ApiKey("boss", frozenset({"admin"}), b"")
-    assert (user.allows("segment"), user.allows("admin")) == (True, False)
-    assert (admin.allows("segment"), admin.allows("admin")) == (True, True)
+@pytest.mark.parametrize(
+    ("scope", "allowed"),
+    [
+        ("admin", {"admin", "segment", "metrics"}),
+        ("segment", {"segment", "metrics"}),
+        ("metrics", {"metrics"}),
+    ],
+)
+def test_a_scope_allows_what_is_less_and_no_more(scope: Scope, allowed: set[str]) -> None:
+    key = ApiKey("user", frozenset({scope}), b"")
+    assert {each for each in SCOPES if key.allows(each)} == allowed
 
 
 @pytest.mark.parametrize(
@@ -43,10 +57,10 @@ def test_admin_may_segment_and_segment_no_more_than_that() -> None:
         (f":segment:{DIGEST}", "name"),
         (f"a b:segment:{DIGEST}", "name"),
         (f"{'x' * 65}:segment:{DIGEST}", "name"),
-        (f"me::{DIGEST}", "segment, admin"),
-        (f"me:segment,root:{DIGEST}", "segment, admin"),
-        (f"me:segment,segment:{DIGEST}", "segment, admin"),
-        (f"me:Admin:{DIGEST}", "segment, admin"),
+        (f"me::{DIGEST}", "segment, admin, metrics"),
+        (f"me:segment,root:{DIGEST}", "segment, admin, metrics"),
+        (f"me:segment,segment:{DIGEST}", "segment, admin, metrics"),
+        (f"me:Admin:{DIGEST}", "segment, admin, metrics"),
     ],
 )
 def test_a_wrong_line_is_named_and_not_repeated(line: str, complaint: str) -> None:

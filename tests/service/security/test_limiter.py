@@ -65,8 +65,9 @@ def test_memory_is_bounded_and_those_who_ask_are_remembered() -> None:
         ("2001:db8:0:1::1", "2001:db8:0:2::1", False),
         ("::ffff:192.0.2.1", "::ffff:192.0.2.2", False),
         ("fe80::1%eth0", "fe80::2%eth1", True),
-        ("a.example", "b.example", False),
-        (None, "a.example", False),
+        ("a.example", "b.example", True),  # as a proxy may hand on whatever it was sent
+        (None, "x" * 50_000, True),
+        (None, "192.0.2.1", False),
     ],
 )
 def test_an_ipv6_network_is_one_client(one: str | None, other: str, same: bool) -> None:

@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from fastapi import Depends, FastAPI, Request
 
@@ -13,10 +14,12 @@ from service.app import create_app
 from service.security import require_scope
 from service.security.keys import new_key
 from tests.service.clients import GOOD, Client, assert_problem, client_for, settings_for
+from tests.service.running import Running, running
 
 SEGMENT, SEGMENT_KEY = new_key("robot", frozenset({"segment"}))
 ADMIN, ADMIN_KEY = new_key("boss", frozenset({"admin"}))
-KEYS = f"{SEGMENT_KEY.line()}\n{ADMIN_KEY.line()}\n"
+METRICS, METRICS_KEY = new_key("prometheus", frozenset({"metrics"}))
+KEYS = f"{SEGMENT_KEY.line()}\n{ADMIN_KEY.line()}\n{METRICS_KEY.line()}\n"
 
 OPEN = {"/", "/healthz", "/readyz", "/docs", "/openapi.json", "/web/page.js"}
 
@@ -69,8 +72,18 @@ class TestGuarded:
             assert_problem(response, 401, "Authorization: Bearer KEY", "X-API-Key")
             assert response.headers["www-authenticate"] == 'Bearer realm="maskwright"'
 
-    def test_prometheus_asks_for_a_key_where_it_is_served(self, guarded: Client) -> None:
-        assert guarded.get("/metrics").status_code in (401, 404)
+    def test_a_key_for_prometheus_opens_nothing_else(self, guarded: Client) -> None:
+        assert guarded.get("/metrics").status_code == 401
+        assert guarded.get("/metrics", headers=bearer(METRICS)).status_code == 200
+        for method, path in (("GET", "/models"), ("POST", "/segment"), ("POST", "/admin-only")):
+            refused = guarded.request(method, path, headers=bearer(METRICS))
+            assert_problem(refused, 403, "'prometheus' lacks the scope")
+
+    @pytest.mark.parametrize("path", ["/models/", "/segment/", "/models/colours/load/", "/docs/"])
+    def test_nobody_is_led_to_another_host(self, guarded: Client, path: str) -> None:
+        response = guarded.get(path, headers={"Host": "evil.example"})
+        assert_problem(response, 404)
+        assert "location" not in response.headers
 
     @pytest.mark.parametrize("secret", [SEGMENT, ADMIN])
     @pytest.mark.parametrize("scheme", ["Bearer {}", "bearer {}", None])
@@ -100,6 +113,14 @@ class TestGuarded:
         problem = assert_problem(response, 401, "unknown or was revoked")
         assert 'error="invalid_token"' in response.headers["www-authenticate"]
         assert SEGMENT not in str(problem)
+
+    @pytest.mark.parametrize("name", ["X-API-Key", "Authorization"])
+    def test_of_two_keys_none_counts(self, guarded: Client, name: str) -> None:
+        """Else whoever adds a header before a proxy adds its own would choose."""
+        prefix = "Bearer " if name == "Authorization" else ""
+        headers = [(name, prefix + secret) for secret in (SEGMENT, "wrong")]
+        for order in (headers, headers[::-1]):
+            assert_problem(guarded.get("/models", headers=order), 401, "several")
 
     @pytest.mark.parametrize("value", ["", "Bearer", "Bearer ", f"Basic {SEGMENT}", SEGMENT])
     def test_what_is_no_bearer_is_no_key(self, guarded: Client, value: str) -> None:
@@ -192,3 +213,33 @@ class TestRate:
         with self.limited(folder) as client:
             statuses = [client.get("/models").status_code for _ in range(2)]
         assert statuses == [200, 429]
+
+    def test_wrong_keys_are_counted_and_keep_nobody_out(self, folder: Path) -> None:
+        with self.limited(folder, api_keys=KEYS) as client:
+            wrong = [client.get("/models", headers=bearer("wrong")) for _ in range(2)]
+            assert [response.status_code for response in wrong] == [401, 429]
+            assert client.get("/models", headers=bearer(SEGMENT)).status_code == 200
+
+
+class TestBehindAProxy:
+    JUNK = "x" * 50_000
+
+    def asked(self, found: Running, forwarded: str) -> int:
+        headers = {"X-Forwarded-For": forwarded}
+        return httpx.get(f"{found.url}/models", headers=headers, timeout=30).status_code
+
+    def test_nobody_is_who_he_says_unless_a_proxy_is_named(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.delenv("FORWARDED_ALLOW_IPS", raising=False)
+        with running(folder, requests_per_minute=1) as found:
+            assert [self.asked(found, f"192.0.2.{n}") for n in range(2)] == [200, 429]
+
+    def test_a_proxys_clients_are_told_apart_and_junk_is_one(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        monkeypatch.setenv("FORWARDED_ALLOW_IPS", "127.0.0.1")
+        with running(folder, requests_per_minute=1) as found:
+            assert [self.asked(found, f"192.0.2.{n}") for n in range(2)] == [200, 200]
+            assert [self.asked(found, f"{n}{self.JUNK}") for n in range(2)] == [200, 429]
+        assert self.JUNK not in caplog.text

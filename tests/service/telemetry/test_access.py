@@ -100,7 +100,7 @@ def test_an_unexpected_error_is_a_500_with_its_id_in_the_log(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async def stumbling(segmenter: Segmenter, upload: Upload) -> None:
+    async def stumbling(segmenter: Segmenter, upload: Upload, *, image: int) -> None:
         raise KeyError("secret")
 
     monkeypatch.setattr(Segmenter, "segment", stumbling)
@@ -115,6 +115,7 @@ def test_an_unexpected_error_is_a_500_with_its_id_in_the_log(
     assert value(series, "requests_total", **labels) == 1
     [error] = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert error.exc_info is not None
+    assert value(series, "requests_in_flight") == 1  # the scrape itself
 
 
 def test_the_name_of_the_key_is_told(folder: Path, lines: list[dict[str, Any]]) -> None:

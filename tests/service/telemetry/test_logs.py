@@ -66,7 +66,8 @@ def test_a_traceback_is_within_the_line_of_json_and_below_the_line_of_text() -> 
     assert "the device\nstumbled" in entry["traceback"]
     first, *below = TextFormatter().format(failed()).splitlines()
     assert first.endswith("a pass failed")
-    assert below[0].startswith("Traceback")
+    assert below[0].startswith("  Traceback")
+    assert all(line.startswith("  ") for line in below), "what an error says makes no line of ours"
 
 
 def test_text_leaves_out_what_is_not_known() -> None:

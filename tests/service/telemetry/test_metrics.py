@@ -1,10 +1,10 @@
-"""Counting: bounded, per app, and gone with the model."""
+"""Counting: bounded, per app, and what is told of a model gone with it."""
 
 import pytest
 
 from service.schemas import ClassStatistics
 from service.stages import Stages
-from service.telemetry.metrics import Metrics
+from service.telemetry.metrics import MAX_NAMES, Metrics
 from tests.service.colours import CLASSES, colour_manifest
 from tests.service.scrape import parsed, value
 
@@ -87,17 +87,56 @@ def test_passes_tell_units_pixels_and_failures() -> None:
     assert value(series, "failed_passes_total", model="colours") == 1
 
 
-def test_an_unloaded_model_leaves_nothing_behind() -> None:
+def test_an_unloaded_model_leaves_what_it_answered_and_nothing_else() -> None:
     metrics = Metrics()
-    before = text(metrics)
     watched = metrics.watch(colour_manifest(name="passing"))
     metrics.answered("/segment", "passing", 200, 0.01)
-    assert "passing" in text(metrics)
+    watched.image_ended(Stages(), [seen(1, 300, 0.5)])
+    assert "pass_units" in text(metrics)
     watched.close()
-    assert "passing" not in text(metrics)
     metrics.answered("/segment", "passing", 200, 0.01)  # one that began before
-    assert "passing" not in text(metrics)
-    assert "passing" not in before
+    series = parsed(text(metrics))
+    request = {"route": "/segment", "model": "passing", "status": "200"}
+    assert value(series, "requests_total", **request) == 2
+    assert value(series, "images_total", model="passing") == 1
+    left = {name for name, labels in series if ("model", "passing") in labels}
+    assert left == {"maskwright_requests_total", "maskwright_images_total"}
+
+
+def test_the_sum_of_requests_is_what_was_answered_through_many_changes() -> None:
+    metrics = Metrics()
+    for name in ("a", "b") * 20:
+        watched = metrics.watch(colour_manifest(name=name))
+        metrics.answered("/segment", name, 200, 0.01)
+        watched.image_ended(Stages(), [seen(1, 300, 0.5)])
+        watched.close()
+    series = parsed(text(metrics))
+    for family in ("requests_total", "images_total", "request_duration_seconds_count"):
+        counts = [v for (name, _), v in series.items() if name == f"maskwright_{family}"]
+        assert sum(counts) == 40, family
+
+
+def test_there_is_an_end_to_the_names_that_are_told_apart() -> None:
+    metrics = Metrics()
+    for number in range(2 * MAX_NAMES):
+        watched = metrics.watch(colour_manifest(name=f"m{number}"))
+        metrics.answered("/segment", f"m{number}", 200, 0.01)
+        watched.close()
+    series = parsed(text(metrics))
+    counts = {labels: v for (name, labels), v in series.items() if name.endswith("requests_total")}
+    assert len(counts) == MAX_NAMES + 1
+    assert sum(counts.values()) == 2 * MAX_NAMES
+    other = {"route": "/segment", "model": "other", "status": "200"}
+    assert value(series, "requests_total", **other) == MAX_NAMES
+
+
+def test_a_confidence_that_is_no_number_spoils_no_sum() -> None:
+    metrics = Metrics()
+    watched = metrics.watch(colour_manifest(name="colours"))
+    watched.image_ended(Stages(), [seen(1, 300, float("nan"))])
+    watched.image_ended(Stages(), [seen(1, 100, 0.5)])
+    series = parsed(text(metrics))
+    assert value(series, "class_confidence_total", model="colours", **{"class": "red"}) == 50
 
 
 def test_a_model_that_took_the_place_of_its_namesake_goes_on_counting() -> None:

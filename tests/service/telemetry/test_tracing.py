@@ -14,7 +14,15 @@ from service.errors import StartupError
 from service.stages import STAGES
 from service.telemetry import tracing
 from service.telemetry.tracing import find_tracing, is_wanted
-from tests.service.clients import GOOD, ROOT, Client, client_for, settings_for
+from tests.service.clients import (
+    ADMIN_KEYS,
+    AS_ADMIN,
+    GOOD,
+    ROOT,
+    Client,
+    client_for,
+    settings_for,
+)
 from tests.service.colours import colour_manifest, encoded, picture_of, save_colours
 from tests.service.spy import Spy
 
@@ -87,8 +95,11 @@ class Exported:
         [request] = [span for span in self.finished() if span.kind.name == "SERVER"]
         return request
 
+    def images(self) -> list[Any]:
+        return [span for span in self.finished() if span.name == "image"]
+
     def stages(self) -> list[Any]:
-        return [span for span in self.finished() if span.kind.name != "SERVER"]
+        return [span for span in self.finished() if span.name in STAGES]
 
 
 @pytest.fixture
@@ -112,8 +123,12 @@ class TestSpans:
         assert request.attributes["maskwright.model"] == "colours"
         assert request.attributes["maskwright.request_id"] == "abc"
         assert {span.name for span in exported.stages()} == set(STAGES)
+        [image] = exported.images()
+        assert image.parent.span_id == request.context.span_id
+        assert image.attributes["maskwright.image"] == 0
+        assert image.status.status_code.name == "UNSET"
         for span in exported.stages():
-            assert span.parent.span_id == request.context.span_id
+            assert span.parent.span_id == image.context.span_id
             assert request.start_time - 10**7 <= span.start_time <= span.end_time
             assert span.end_time <= request.end_time + 10**7
 
@@ -135,6 +150,7 @@ class TestSpans:
     ) -> None:
         assert traced.post("/segment", content=b"no image").status_code == 400
         assert [span.name for span in exported.stages()] == ["decode"]
+        assert [span.status.status_code.name for span in exported.images()] == ["ERROR"]
         assert exported.request().status.status_code.name == "UNSET"
 
     def test_a_failing_device_is_an_error(self, spy: Spy, exported: Exported, folder: Path) -> None:
@@ -143,6 +159,36 @@ class TestSpans:
             exported.clear()
             assert client.post("/segment", content=GOOD).status_code == 500
         assert exported.request().status.status_code.name == "ERROR"
+
+    def test_the_images_of_a_batch_are_told_apart(self, traced: Client, exported: Exported) -> None:
+        files = [("file", ("p", content)) for content in (GOOD, b"no image", GOOD)]
+        assert traced.post("/segment/batch", files=files).status_code == 200
+        states = {
+            span.attributes["maskwright.image"]: span.status.status_code.name
+            for span in exported.images()
+        }
+        assert states == {0: "UNSET", 1: "ERROR", 2: "UNSET"}
+        parents = {span.parent.span_id for span in exported.stages()}
+        assert parents == {span.context.span_id for span in exported.images()}
+
+    @pytest.mark.parametrize("path", ["/nothing", "/models/absent", "/healthz"])
+    def test_every_request_is_found_by_its_id(
+        self, traced: Client, exported: Exported, path: str
+    ) -> None:
+        traced.get(path, headers={"X-Request-ID": "abc"})
+        assert exported.request().attributes["maskwright.request_id"] == "abc"
+
+    def test_the_steps_of_a_load_are_below_its_request(
+        self, exported: Exported, three_models: Path
+    ) -> None:
+        app = create_app(settings_for(three_models, api_keys=ADMIN_KEYS), spans=exported.spans)
+        with client_for(app, headers=AS_ADMIN) as client:
+            exported.clear()
+            assert client.post("/models/other/load").status_code == 201
+        request = exported.request()
+        steps = [span for span in exported.finished() if span.kind.name != "SERVER"]
+        assert [span.name for span in steps] == ["read", "choose engine", "warm up"]
+        assert {span.parent.span_id for span in steps} == {request.context.span_id}
 
     def test_many_tiles_are_one_span(self, exported: Exported, tmp_path: Path) -> None:
         manifest = colour_manifest()
