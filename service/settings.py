@@ -92,7 +92,7 @@ class Settings(BaseSettings):
     )
     max_connections: int = Field(1000, ge=1, description="connections that may be open at a time")
     request_timeout_s: float = Field(
-        60, gt=0, description="seconds from an upload's end to its answer"
+        300, gt=0, description="seconds from an upload's end to its answer"
     )
     upload_timeout_s: float = Field(
         20, gt=0, description="seconds an upload may take, and one more for every 32 KiB"
