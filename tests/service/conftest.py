@@ -22,7 +22,10 @@ from tests.service.spy import Spy
 
 def pytest_make_parametrize_id(val: object) -> str | None:
     """Keys are made anew by every process, which must all call a test by one name."""
-    if isinstance(val, str) and (masked := re.sub(r"mw_[\w-]{20,}", "KEY", val)) != val:
+    if (
+        isinstance(val, str)
+        and (masked := re.sub(r"mw_[\w-]{20,}|[0-9a-f]{64}", "KEY", val)) != val
+    ):
         return masked
     return None
 
