@@ -7,7 +7,7 @@ from pathlib import Path
 from benchmarks.serving.bare import BareTime, Setup, all_setups, fastest, measure_bare
 from benchmarks.serving.codec import CodecTime, measure_codec
 from benchmarks.serving.figures import median, throughput_limit
-from benchmarks.serving.machine import cores
+from benchmarks.serving.machine import best_float, cores
 from benchmarks.serving.table import Table, number
 from benchmarks.serving.workshop import Workshop
 
@@ -49,6 +49,8 @@ class Limit:
             compiled=self.shop.options.compiled,
         )
         wanted = {name for p in self.precisions for name in NO_LESS_EXACT[p]}
+        if best_float(self.shop.options.device) == "float32":
+            wanted.discard("bfloat16")  # emulated, and far from the fastest
         self.surveyed = self._time([setup for setup in setups if setup.precision in wanted])
         for precision in self.precisions:
             best = fastest(self.surveyed, NO_LESS_EXACT[precision], alone=self.alone)

@@ -13,7 +13,7 @@ from models.calibration import quantised
 from trainer.export.packages import load_package, quiet
 
 CALIBRATION = 50
-ROUNDS = 8  # batches of a stream until all streams are waited for
+ROUNDS = 3  # batches of a stream until all streams are waited for
 HINTS = {"float32": "f32", "bfloat16": "bf16"}
 
 

@@ -16,7 +16,7 @@ class Plan:
     clients: int = 16
     client_steps: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64)
     bare_seconds: float = 2.0
-    batches: tuple[int, ...] = (1, 2, 4, 8)
+    batches: tuple[int, ...] = (1, 2, 4)
     streams: tuple[int, ...] = tuple(sorted({1, 2, cores()}))
     gpu_batches: tuple[int, ...] = (8, 16, 32, 64)
     codec_repeats: int = 50
