@@ -9,6 +9,7 @@ sees little but noise, computing every pixel row by row is the faster way.
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -56,7 +57,7 @@ def segment_probabilities(probabilities: Tensor, height: int, width: int) -> Seg
     full = _spread(labels.masked_fill(~settled, MIXED), rows, columns)  # (H, W)
     flat, flat_probabilities = full.view(-1), probabilities.flatten(1)  # (H W,), (K, h w)
     for begin in range(0, len(flat), MAX_PIXELS):
-        mixed = (flat[begin : begin + MAX_PIXELS] == MIXED).nonzero()[:, 0] + begin
+        mixed = _places(flat[begin : begin + MAX_PIXELS], MIXED) + begin
         for part in torch.split(mixed, max(1, MAX_ELEMENTS // len(probabilities))):
             between = _interpolated(flat_probabilities, part, rows, columns)  # (K, n)
             part_best, part_labels = winners(between)
@@ -91,14 +92,29 @@ def _every_pixel(probabilities: Tensor, rows: "_Samples", width: int) -> Segment
 def winners(probabilities: Tensor) -> tuple[Tensor, Tensor]:
     """(K, ...) -> the largest along K, (...), and its class, uint8 (...), the lowest of equals.
 
-    Several times as fast as `max(0)`, which looks for the index element by element.
+    Several times as fast as `max(0)`, which looks for the index element by element; and on the CPU
+    NumPy compares two to four times as fast as PyTorch.
     """
     count = len(probabilities)
+    if probabilities.device.type == "cpu" and probabilities.dtype == torch.float32:
+        values = probabilities.detach().numpy()
+        highest = values.max(0)
+        led = (values == highest).view(np.uint8)
+        led *= np.arange(count, 0, -1, dtype=np.uint8).reshape(-1, *[1] * highest.ndim)
+        classes = np.minimum(count - led.max(0), count - 1)
+        return torch.from_numpy(highest), torch.from_numpy(classes)
     best = probabilities.amax(0)
     rank = torch.arange(count, 0, -1, dtype=torch.uint8, device=best.device)
     leads = (probabilities == best).view(torch.uint8) * rank.view(-1, *[1] * best.dim())
     # nothing equals a NaN: without the limit it would be of class K
     return best, (count - leads.amax(0)).clamp(max=count - 1)
+
+
+def _places(values: Tensor, wanted: int) -> Tensor:
+    """int64 (n,): where (N,) has the value."""
+    if values.device.type == "cpu":  # where NumPy is several times as fast
+        return torch.from_numpy(np.flatnonzero(values.numpy() == wanted))
+    return (values == wanted).nonzero()[:, 0]
 
 
 def class_sums(labels: Tensor, probability: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
