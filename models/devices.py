@@ -15,7 +15,8 @@ from models.errors import ModelError
 MAX_REASON = 200  # letters
 _GIBIBYTE = 1 << 30
 CPU_MAX = Path("/sys/fs/cgroup/cpu.max")  # of the container that this process runs in
-_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3  # malloc.h
+# malloc.h
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -2, -3, -8
 
 
 def choose_device(name: str) -> torch.device:
@@ -82,10 +83,20 @@ def keep_freed_memory() -> None:
     Activations of many megabytes are freed and allocated again in every step; mapping and
     zeroing their pages anew costs a quarter of a training step on the CPU. No-op elsewhere.
     """
+    _mallopt(_M_MMAP_THRESHOLD, _GIBIBYTE)
+    _mallopt(_M_TRIM_THRESHOLD, 2 * _GIBIBYTE - 1)
+    _mallopt(_M_TOP_PAD, 64 << 20)
+
+
+def share_freed_memory() -> None:
+    """Tells glibc to let threads share their heaps: by default there are eight for each core, and
+    what one thread frees of an image is of no use to the others. No-op elsewhere."""
+    _mallopt(_M_ARENA_MAX, max(2, usable_cores() // 4))
+
+
+def _mallopt(parameter: int, value: int) -> None:
     if sys.platform != "linux":
         return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # absent from musl
     if mallopt is not None:
-        mallopt(_M_MMAP_THRESHOLD, _GIBIBYTE)
-        mallopt(_M_TRIM_THRESHOLD, 2 * _GIBIBYTE - 1)
-        mallopt(_M_TOP_PAD, 64 << 20)
+        mallopt(parameter, value)

@@ -7,6 +7,7 @@ import warnings
 from pydantic import ValidationError
 from pydantic_settings import CliApp
 
+from models.devices import share_freed_memory
 from service.app import create_app
 from service.errors import StartupError
 from service.security.command import run_keys
@@ -32,6 +33,7 @@ def main() -> int:
             sys.stderr.write(message)
         return 2
     set_up_logging(settings.log_level, settings.log_format)
+    share_freed_memory()
     # what files say would be printed, and each sentence kept, so that it is printed only once
     warnings.filterwarnings("ignore", module=r"PIL\.")
     try:

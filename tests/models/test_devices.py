@@ -125,6 +125,41 @@ def test_freed_memory_is_used_again_rather_than_mapped_anew() -> None:
     assert faults("keep") < usual / 2
 
 
+COUNT_HEAPS = """
+import sys, threading
+from pathlib import Path
+from models.devices import share_freed_memory
+if sys.argv[1] == "share":
+    share_freed_memory()
+block = threading.Barrier(12)
+kept = []
+def work():
+    kept.append([bytearray(1000) for _ in range(100)])
+    block.wait()
+threads = [threading.Thread(target=work) for _ in range(12)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+# a heap of a thread is a mapping of 64 MiB, of which most may not be touched yet
+lines = Path("/proc/self/maps").read_text().splitlines()
+sizes = [int(b, 16) - int(a, 16) for a, b in (line.split()[0].split("-") for line in lines)]
+sys.stdout.write(str(sum(60 << 20 < size <= 64 << 20 for size in sizes)))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only glibc has these settings")
+def test_threads_share_their_heaps() -> None:
+    def heaps(mode: str) -> int:
+        command = [sys.executable, "-c", COUNT_HEAPS, mode]
+        return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+    usual = heaps("usual")
+    if usual < 6:
+        pytest.skip("this C library has no heaps of threads")
+    assert heaps("share") <= usual - 3
+
+
 @pytest.mark.parametrize(
     ("content", "cores"),
     [
