@@ -49,18 +49,21 @@ def segment_probabilities(probabilities: Tensor, height: int, width: int) -> Seg
         return Segmentation(labels, *class_sums(labels, best, len(probabilities)))
     rows = _Samples.between(labels.shape[0], height, labels.device)
     columns = _Samples.between(labels.shape[1], width, labels.device)
-    settled = _corners_agree(labels)  # (h, w)
-    mixed_share = 1 - float(settled.float().mean())
+    at_corners = _where_corners_agree(labels)  # (h, w)
+    mixed_share = float((at_corners == MIXED).float().mean())
     if mixed_share > MAX_MIXED and len(probabilities) * width <= MAX_ROW:
         return _every_pixel(probabilities, rows, width)
-    pixels, confidence = _settled_sums(labels, best, settled, rows, columns, len(probabilities))
-    full = _spread(labels.masked_fill(~settled, MIXED), rows, columns)  # (H, W)
-    flat, flat_probabilities = full.view(-1), probabilities.flatten(1)  # (H W,), (K, h w)
+    pixels, confidence = _settled_sums(at_corners, best, rows, columns, len(probabilities))
+    full = _spread(at_corners, rows, columns)  # (H, W)
+    contenders = _contenders(probabilities, best)  # (C,)
+    flat = full.view(-1)  # (H W,)
+    contending = probabilities.flatten(1).index_select(0, contenders)  # (C, h w)
     for begin in range(0, len(flat), MAX_PIXELS):
         mixed = _places(flat[begin : begin + MAX_PIXELS], MIXED) + begin
-        for part in torch.split(mixed, max(1, MAX_ELEMENTS // len(probabilities))):
-            between = _interpolated(flat_probabilities, part, rows, columns)  # (K, n)
-            part_best, part_labels = winners(between)
+        for part in torch.split(mixed, max(1, MAX_ELEMENTS // len(contending))):
+            between = _interpolated(contending, part, rows, columns)  # (C, n)
+            part_best, part_winners = winners(between)
+            part_labels = contenders[part_winners.long()].to(torch.uint8)
             flat[part] = part_labels
             counts, sums = class_sums(part_labels, part_best, len(probabilities))
             pixels += counts
@@ -117,12 +120,23 @@ def _places(values: Tensor, wanted: int) -> Tensor:
     return (values == wanted).nonzero()[:, 0]
 
 
+def _contenders(probabilities: Tensor, best: Tensor) -> Tensor:
+    """int64 (C,): the classes (K, h, w) that can be chosen anywhere between pixels, given `best`
+    (h, w), the highest of each.
+
+    A pixel takes at least a quarter of one of its four corners, so what is chosen has at least a
+    quarter of the lowest of `best`. Most of the classes that are not in the picture never do.
+    """
+    least = 0.2499 * best.min()  # rounding is not to rule one out
+    # NaN rules none out
+    return (~(probabilities.flatten(1).amax(1) < least)).nonzero()[:, 0]
+
+
 def class_sums(labels: Tensor, probability: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
     """Chosen classes (...) and their probabilities (...) -> how often each was chosen, int64 (K,),
     and the sum of its probabilities, float64 (K,)."""
-    flat = labels.flatten().long()
-    counts = torch.bincount(flat, minlength=num_classes)
-    return counts, torch.bincount(flat, probability.flatten().double(), minlength=num_classes)
+    counts = torch.bincount(labels.flatten().long(), minlength=num_classes)
+    return counts, _sums(labels, probability, num_classes)
 
 
 @dataclass(frozen=True)
@@ -155,29 +169,37 @@ def _next(values: Tensor, axis: int) -> Tensor:
     return torch.cat([values.narrow(axis, 1, length - 1), values.narrow(axis, length - 1, 1)], axis)
 
 
-def _corners_agree(labels: Tensor) -> Tensor:
-    """bool (h, w): whether a source pixel, its right, lower and lower right neighbour are of one
-    class."""
+def _where_corners_agree(labels: Tensor) -> Tensor:
+    """uint8 (h, w): the class of a source pixel where its right, lower and lower right neighbour
+    are of the same, otherwise MIXED."""
     below = _next(labels, 0)
-    return (labels == below) & (labels == _next(labels, 1)) & (labels == _next(below, 1))
+    agree = (labels == below) & (labels == _next(labels, 1)) & (labels == _next(below, 1))
+    return labels.masked_fill(~agree, MIXED)
 
 
 def _settled_sums(
-    labels: Tensor, best: Tensor, settled: Tensor, rows: _Samples, columns: _Samples, count: int
+    at_corners: Tensor, best: Tensor, rows: _Samples, columns: _Samples, count: int
 ) -> tuple[Tensor, Tensor]:
     """`class_sums` of the image's pixels between corners that agree, without visiting them: how
     many there are, and with which weights they take the corners, is a product of rows and
     columns."""
     above, below = (share[:, None] for share in rows.shares())  # (h, 1)
     left, right = columns.shares()  # (w,)
-    vertical = above * best + below * _next(best, 0)  # (h, w)
-    probability = left * vertical + right * _next(vertical, 1)
-    pixels = (above + below) * (left + right) * settled
-    flat = labels.flatten().long()
+    vertical = above.float() * best + below.float() * _next(best, 0)  # (h, w)
+    probability = left.float() * vertical + right.float() * _next(vertical, 1)
+    pixels = (above + below) * (left + right)
     return (
-        torch.bincount(flat, pixels.flatten(), minlength=count).round().long(),
-        torch.bincount(flat, (probability * settled).flatten(), minlength=count),
+        _sums(at_corners, pixels, MIXED + 1)[:count].round().long(),
+        _sums(at_corners, probability, MIXED + 1)[:count],
     )
+
+
+def _sums(labels: Tensor, values: Tensor, count: int) -> Tensor:
+    """float64 (count,): the sum of `values` (...) for each of the labels (...)."""
+    if values.device.type == "cpu":  # where NumPy takes half the time
+        flat = labels.numpy().ravel(), values.numpy().ravel()
+        return torch.from_numpy(np.bincount(*flat, minlength=count))
+    return torch.bincount(labels.flatten().long(), values.flatten().double(), minlength=count)
 
 
 def _spread(labels: Tensor, rows: _Samples, columns: _Samples) -> Tensor:

@@ -262,7 +262,7 @@ class Batcher:
         with self._wake:
             self._began[threading.get_ident()] = began
         try:
-            answers = self.engine.run(torch.stack([job.pixels for job in jobs]), alone=alone)
+            answers = self.engine.run(_stack([job.pixels for job in jobs]), alone=alone)
         except BaseException as error:  # noqa: BLE001 - returned and logged
             self._note_pass(len(jobs), began, failed=True)
             if len(jobs) == 1:
@@ -282,6 +282,12 @@ class Batcher:
         if self._on_pass is not None:
             self._on_pass(units, took, failed)
         return took
+
+
+def _stack(images: list[Tensor]) -> Tensor:
+    """uint8 (3, h, w) each -> (N, 3, h, w), channels last in memory: as images are decoded and as
+    engines want them."""
+    return torch.stack([image.permute(1, 2, 0) for image in images]).permute(0, 3, 1, 2)
 
 
 def _failure(error: BaseException) -> ServiceError:

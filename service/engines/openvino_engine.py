@@ -82,6 +82,7 @@ class _Requests:
 
     def __init__(self, compiled: Any) -> None:
         self.count: int = compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
+        self._tensor = import_private("openvino").Tensor
         self._free: SimpleQueue[Any] = SimpleQueue()
         for _ in range(self.count):
             self._free.put(compiled.create_infer_request())
@@ -89,9 +90,11 @@ class _Requests:
     def infer(self, images: "np.ndarray[Any, np.dtype[np.uint8]]") -> Tensor:
         request = self._free.get()
         try:
+            probabilities = np.empty(request.get_output_tensor(0).shape, np.float32)
+            # written there: the request's own memory would take its next answer as well
+            request.set_output_tensor(0, self._tensor(probabilities, shared_memory=True))
             request.infer({0: images}, share_inputs=True)
-            # a copy: the request writes its next answer to the same place
-            return torch.from_numpy(request.get_output_tensor(0).data.copy())
+            return torch.from_numpy(probabilities)
         finally:
             self._free.put(request)
 

@@ -91,6 +91,16 @@ def test_a_class_can_win_between_pixels_none_of_which_it_wins() -> None:
     assert segmentation.pixels.tolist() == [2, 2, 2]
 
 
+def test_a_class_can_win_with_little_more_than_a_quarter_of_the_highest() -> None:
+    probabilities = torch.zeros(5, 2, 2)
+    probabilities[:4].view(4, 4).fill_diagonal_(0.8)  # every corner is of a class of its own
+    probabilities[4] = 0.21
+    segmentation = segment_probabilities(probabilities, 1, 1)
+    assert segmentation.labels.tolist() == [[4]]
+    assert segmentation.pixels.tolist() == [0, 0, 0, 0, 1]
+    assert segmentation.confidence[4] == pytest.approx(0.21)
+
+
 @pytest.mark.usefixtures("way")
 @pytest.mark.parametrize(("size", "image_size"), SIZES)
 @pytest.mark.parametrize("limit", [1, 97])
