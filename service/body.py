@@ -98,7 +98,7 @@ class _Body:
         self._receive = receive
         self._memory = memory
         self._patience_s = patience_s
-        self._began: float | None = None
+        self._stop: float | None = None  # of the loop's time: until when more has to come
         self._is_complete = False
 
     async def receive(self) -> Message:
@@ -122,19 +122,25 @@ class _Body:
                 await self._next()
 
     async def _in_time(self) -> Message:
-        """Every upload is given the same time, and more for what has come meanwhile."""
+        """Every upload may be `patience_s` behind one of the least speed, and no further ahead of
+        it: who sent much at once is not free to hold it for long."""
         now = asyncio.get_running_loop().time()
-        if self._began is None:
-            self._began = now
-        allowed_s = self._patience_s + self.received / LEAST_BYTES_PER_S
+        if self._stop is None:
+            self._stop = now + self._patience_s
+        before = self.received
         try:
-            async with asyncio.timeout_at(self._began + allowed_s):
-                return await self._next()
+            async with asyncio.timeout_at(self._stop):
+                message = await self._next()
         except TimeoutError:
             self.unread = False  # nothing of it is waited for any more
             raise UploadTooSlowError(
-                f"{self.received} bytes of the upload came in {allowed_s:.0f} s"
+                f"after {self.received} bytes the upload has fallen {self._patience_s:g} s behind "
+                f"{LEAST_BYTES_PER_S} bytes a second"
             ) from None
+        earned_s = (self.received - before) / LEAST_BYTES_PER_S
+        latest = asyncio.get_running_loop().time() + self._patience_s
+        self._stop = min(self._stop + earned_s, latest)
+        return message
 
     async def _next(self) -> Message:
         message = await self._receive()

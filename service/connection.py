@@ -57,7 +57,9 @@ class Connection(BoundedProtocol):
         super().__init__(**arguments)
         self._all = connections
         self._head_timer: asyncio.TimerHandle | None = None
+        self._reader_timer: asyncio.TimerHandle | None = None
         self._in_head = True
+        self._in_body = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -65,7 +67,8 @@ class Connection(BoundedProtocol):
         self._all.made(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._stop_timer()
+        self._stop_awaiting_head()
+        self._stop_awaiting_reader()
         self._all.lost(self)
         super().connection_lost(exc)
 
@@ -79,20 +82,36 @@ class Connection(BoundedProtocol):
         self._all.has_word(self)
 
     def on_headers_complete(self) -> None:
-        self._in_head = False
-        self._stop_timer()
+        self._in_head, self._in_body = False, True
+        self._stop_awaiting_head()
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
-        self._in_head = True  # of the next request
+        self._in_head, self._in_body = True, False  # of the next request
+        self._stop_awaiting_head()
         self._all.waiting.pop(self, None)
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
         if not self.pipeline:
             self._all.has_word(self)
-        self._await_reader(self.transport.get_write_buffer_size())
+        if self._in_body:  # of what was answered already: as much time as for a head
+            self._await_head()
+        self._await_reader()
         super().on_response_complete()
+
+    def pause_writing(self) -> None:
+        """In the middle of an answer that is larger than what the system holds for a reader."""
+        super().pause_writing()
+        self._all.has_word(self)
+        self._await_reader()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if not self._in_body and self.cycle is not None and not self.cycle.response_complete:
+            self._all.waiting.pop(self, None)
+        self._stop_awaiting_reader()
+        self._await_reader()
 
     def drop(self, reason: str) -> None:
         """Without another word; what it asked for is given up."""
@@ -107,19 +126,25 @@ class Connection(BoundedProtocol):
         if self._head_timer is None:
             self._head_timer = self.loop.call_later(HEAD_S, self.drop, "head_too_slow")
 
-    def _stop_timer(self) -> None:
+    def _stop_awaiting_head(self) -> None:
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
 
-    def _await_reader(self, left: int) -> None:
-        """Drops a client that reads nothing of the `left` bytes of its answer for so long."""
-        if left:
-            self.loop.call_later(READING_S, self._check_reader, left)
+    def _await_reader(self) -> None:
+        """Drops a client that reads nothing of what is written to it for so long."""
+        left = self.transport.get_write_buffer_size()
+        if left and self._reader_timer is None:
+            self._reader_timer = self.loop.call_later(READING_S, self._check_reader, left)
 
     def _check_reader(self, before: int) -> None:
-        left = self.transport.get_write_buffer_size()
-        if left >= before:
+        self._reader_timer = None
+        if self.transport.get_write_buffer_size() >= before:
             self.drop("reader_too_slow")
         else:
-            self._await_reader(left)
+            self._await_reader()
+
+    def _stop_awaiting_reader(self) -> None:
+        if self._reader_timer is not None:
+            self._reader_timer.cancel()
+            self._reader_timer = None

@@ -40,8 +40,9 @@ class OpenVINOEngine:
 
     def warm_up(self, count: int) -> None:
         blank = torch.zeros(count, 3, self.spec.height, self.spec.width, dtype=torch.uint8)
-        for alone in (True, False):
-            self.run(blank, alone=alone)
+        self.run(blank, alone=False)
+        if count == 1:  # several images run the same way either way
+            self.run(blank, alone=True)
 
     def forget(self, count: int) -> None:
         for alone in (True, False):
@@ -56,7 +57,7 @@ class OpenVINOEngine:
         self._graph = None
 
     def _requests(self, count: int, *, alone: bool) -> "_Requests":
-        # several images are work for several cores either way
+        # several images are work for several cores anyway
         key = count, alone and count == 1
         if key not in self._passes:
             self._passes[key] = _Requests(self._compile(*key))

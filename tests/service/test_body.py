@@ -150,6 +150,13 @@ class TestBodyLimit:
         assert read_limited(sender, CHUNKED, limit=20_000, patience_s=0.2)[0] == 408
         assert sender.taken < 100
 
+    def test_one_that_began_fast_is_given_up_as_soon(self) -> None:
+        """Or a few clients could hold all memory for uploads for half an hour."""
+        fast = bytes(60 * LEAST_BYTES_PER_S)  # a minute's
+        sender = Sender([fast], stalls=True)
+        status, detail = read_limited(sender, CHUNKED, limit=1 << 30, patience_s=0.05)
+        assert (status, str(len(fast)).encode() in detail) == (408, True)
+
     def test_one_that_is_long_and_steady_has_all_the_time_it_needs(self) -> None:
         piece = bytes(LEAST_BYTES_PER_S // 10)  # a tenth of a second's
         sender = Sender([piece] * 12, pause_s=0.02)

@@ -12,6 +12,7 @@ from tests.service.clients import GOOD
 from tests.service.running import Running, read_to_end, running
 from tests.service.scrape import parsed, value
 
+LARGE = b"GET /docs/static/swagger-ui-bundle.js HTTP/1.1\r\nHost: x\r\n\r\n"
 HEAD = b"POST /segment HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(GOOD)
 
 
@@ -40,6 +41,35 @@ def ask_on(connection: socket.socket) -> None:
     for _ in range(2000):
         connection.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n")
         time.sleep(0.01)
+
+
+def asks_unread(server: Running, *, times: int) -> socket.socket:
+    """A client with a small buffer that asks for more than a megabyte, so often, and reads
+    nothing yet."""
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    connection.connect(("127.0.0.1", server.port))
+    connection.settimeout(30)
+    connection.sendall(LARGE * times)
+    return connection
+
+
+def read_whole(connection: socket.socket) -> bytes:
+    """One answer's body, not as fast as it could be."""
+    with connection.makefile("rb") as stream:
+        length = 0
+        while (line := stream.readline()) != b"\r\n":
+            if line.lower().startswith(b"content-length:"):
+                length = int(line.split(b":")[1])
+        pieces = []
+        while (missing := length - sum(map(len, pieces))) > 0:
+            pieces.append(stream.read(min(missing, 1 << 16)))
+            time.sleep(0.05)
+        return b"".join(pieces)
+
+
+def refusals(server: Running, reason: str) -> float:
+    return value(parsed(server.get("/metrics").text), "rejections_total", reason=reason) or 0.0
 
 
 class TestSlowHeads:
@@ -103,6 +133,22 @@ class TestSlowBodies:
                 connection.close()
 
 
+    def test_a_body_is_not_read_for_ever_after_its_answer(self, impatient: Running) -> None:
+        head = b"POST /nowhere HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n"
+        with impatient.connect(head + b"Transfer-Encoding: chunked\r\n\r\n") as connection:
+            answer = drip(connection, b"1\r\na\r\n" * 100)
+        assert answer == b"" or answer.startswith(b"HTTP/1.1 404")
+        series = parsed(impatient.get("/metrics").text)
+        assert value(series, "rejections_total", reason="head_too_slow") == 1
+
+    def test_what_is_left_of_a_body_may_come_after_its_answer(self, impatient: Running) -> None:
+        head = b"POST /nowhere HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n"
+        with impatient.connect(head + b"Content-Length: 3\r\n\r\n") as connection:
+            assert b"404 Not Found" in connection.recv(65536)
+            connection.sendall(b"abcGET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert b"200 OK" in connection.recv(65536)
+
+
 class TestCrowds:
     def test_who_keeps_us_waiting_longest_makes_room(self, impatient: Running) -> None:
         slow = [impatient.connect(b"POST /segment HTTP/1.1\r\n") for _ in range(12)]
@@ -126,6 +172,33 @@ class TestSlowReaders:
             with pytest.raises((BrokenPipeError, ConnectionResetError)):
                 ask_on(connection)
         assert impatient.post().status_code == 200
+
+
+    def test_so_is_one_that_stops_in_the_middle_of_an_answer(self, impatient: Running) -> None:
+        """A file that is written piece by piece never becomes a complete answer."""
+        with asks_unread(impatient, times=8):
+            for _ in range(100):
+                if refusals(impatient, "reader_too_slow"):
+                    return
+                time.sleep(0.1)
+        pytest.fail("who reads nothing was waited for")
+
+    def test_a_crowd_of_them_makes_room(
+        self, impatient: Running, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("service.connection.READING_S", 600)
+        crowd = [asks_unread(impatient, times=8) for _ in range(12)]
+        time.sleep(0.5)  # until the system's buffers are full
+        for _ in range(3):
+            assert impatient.post().status_code == 200
+        assert refusals(impatient, "too_many_connections") > 0
+        for connection in crowd:
+            connection.close()
+
+    def test_one_that_reads_on_has_all_the_time_it_needs(self, impatient: Running) -> None:
+        with asks_unread(impatient, times=1) as connection:
+            assert len(read_whole(connection)) > 1_000_000
+        assert refusals(impatient, "reader_too_slow") == 0
 
 
 def test_what_is_refused_before_it_is_a_request_is_counted(impatient: Running) -> None:

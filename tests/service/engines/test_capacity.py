@@ -25,6 +25,7 @@ class Paced:
         self.now = 0.0
         self.warmed: list[int] = []
         self.forgotten: list[int] = []
+        self.runs = 0
         monkeypatch.setattr("service.engines.capacity.time.perf_counter", lambda: self.now)
 
     def warm_up(self, count: int) -> None:
@@ -36,6 +37,7 @@ class Paced:
         self.forgotten.append(count)
 
     def run(self, pixels: Tensor, *, alone: bool) -> Tensor:
+        self.runs += 1
         self.now += self.fixed + self.each * len(pixels)
         return torch.zeros(len(pixels), 2, 8, 8)
 
@@ -74,6 +76,14 @@ def test_a_slow_device_is_not_made_to_work_for_seconds(monkeypatch: pytest.Monke
     engine = Paced(monkeypatch, fixed=1.0, each=0.1)
     assert find_capacity(engine, SPEC, max_pixels=10**6) == 1
     assert engine.warmed == [1]
+    assert engine.runs == 1
+
+
+def test_a_fast_device_is_asked_several_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One pass may have been held up by others on the machine."""
+    engine = Paced(monkeypatch, fixed=0.0, each=0.01)
+    assert find_capacity(engine, SPEC, max_pixels=64) == 1
+    assert engine.runs == 3
 
 
 def test_another_failure_is_not_taken_for_a_lack_of_memory(
