@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.jit._recursive import concrete_type_store
 
 from models.devices import usable_cores
 from models.manifest import InputSpec
@@ -113,9 +114,15 @@ def convert(network: SegmentationNetwork) -> Any:
             traced, example_input=example, input=[-1, network.in_channels, -1, -1]
         )
     del traced
-    # PyTorch keeps the code of what was ever traced, megabytes each time; nothing here runs it
-    torch._C._jit_clear_class_registry()
+    _forget_traces()
     return model
+
+
+def _forget_traces() -> None:
+    """PyTorch keeps the code of what was ever traced, and a class for each of its modules,
+    megabytes each time; nothing here runs it."""
+    torch._C._jit_clear_class_registry()
+    concrete_type_store.methods_compiled.clear()
 
 
 def read(path: Path) -> Any:

@@ -61,11 +61,11 @@ def read_whole(connection: socket.socket) -> bytes:
         while (line := stream.readline()) != b"\r\n":
             if line.lower().startswith(b"content-length:"):
                 length = int(line.split(b":")[1])
-        pieces = []
-        while (missing := length - sum(map(len, pieces))) > 0:
-            pieces.append(stream.read(min(missing, 1 << 16)))
+        body = bytearray()
+        while len(body) < length:
+            body += stream.read(min(length - len(body), 1 << 16))
             time.sleep(0.05)
-        return b"".join(pieces)
+        return bytes(body)
 
 
 def refusals(server: Running, reason: str) -> float:
