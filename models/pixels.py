@@ -69,6 +69,8 @@ def rgb_pixels(image: Image.Image) -> Tensor:
         to_rgb = _conversion(image)
         for top, strip in _strips(image):
             stored[top : top + strip.height] = to_rgb(strip)
+    except MemoryError:  # says nothing of the image
+        raise
     except Exception as error:  # decoders raise anything on hostile bytes
         raise PixelsError(f"the image data is broken: {error}") from error
     return torch.from_numpy(upright).permute(2, 0, 1)

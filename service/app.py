@@ -19,7 +19,7 @@ from service.dependencies import State
 from service.errors import OverloadedError, StartupError
 from service.listing import Listing
 from service.loader import Loader
-from service.middleware import PageHeaders, RequestContext, UnexpectedErrors, add_cors
+from service.middleware import CutOffs, PageHeaders, RequestContext, UnexpectedErrors, add_cors
 from service.problems import add_problem_handlers
 from service.registry import Registry
 from service.routes import admin, models, operations, segment
@@ -90,10 +90,11 @@ def create_app(settings: Settings, *, spans: "Spans | None" = None) -> FastAPI:
         patience_s=settings.upload_timeout_s,
     )
     app.add_middleware(PageHeaders)
+    app.add_middleware(CutOffs, is_stopping=lambda: state.phase == "stopping")
     add_cors(app, settings.cors_origin)
     # every other middleware before this line: what it answers is seen as well
     app.add_middleware(AccessLog, telemetry=state.telemetry)
-    app.add_middleware(RequestContext, is_stopping=lambda: state.phase == "stopping")
+    app.add_middleware(RequestContext)
     return app
 
 

@@ -1,6 +1,8 @@
 """The threads that decode and encode, and the pixels they may hold: a process's, not a model's."""
 
 import asyncio
+import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
@@ -26,12 +28,29 @@ class Codec:
         self.budget = PixelBudget(max_pixels)
         self._decoders = _threads(threads, "decode")
         self._encoders = _threads(threads, "encode")
+        self._began: dict[int, float] = {}  # of what a thread is at
 
     async def decoding(self, work: Callable[[], T]) -> T:
-        return await result_of(self._decoders.submit(copy_context().run, work))
+        return await result_of(self._decoders.submit(copy_context().run, self._noted, work))
 
     async def encoding(self, work: Callable[[], T]) -> T:
-        return await result_of(self._encoders.submit(copy_context().run, work))
+        return await result_of(self._encoders.submit(copy_context().run, self._noted, work))
+
+    def trouble(self, *, patience_s: float) -> str | None:
+        """Why nothing may be expected of it any more, None while it works."""
+        began = list(self._began.values())
+        longest_s = max((time.perf_counter() - begin for begin in began), default=0.0)
+        if longest_s > patience_s:
+            return f"an image has been decoded or encoded for {longest_s:.0f} s"
+        return None
+
+    def _noted(self, work: Callable[[], T]) -> T:
+        thread = threading.get_ident()
+        self._began[thread] = time.perf_counter()
+        try:
+            return work()
+        finally:
+            del self._began[thread]
 
     def close(self) -> None:
         self._decoders.shutdown()

@@ -1,16 +1,21 @@
 """Until when an answer is of use: a time after which nobody waits for it, or a client that left.
 
-What runs inside is cancelled then, so that units that wait for the device leave its queue.
+What was begun for it is cancelled then, so that units that wait for the device leave its queue.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
+from typing import Any, TypeVar
 
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
 from service.errors import DeadlineError
+
+T = TypeVar("T")
+
+_given_up: set[asyncio.Task[Any]] = set()  # the event loop itself keeps no task alive
 
 
 class Deadline:
@@ -20,16 +25,31 @@ class Deadline:
         self.seconds = seconds
         self._at = asyncio.get_running_loop().time() + seconds
 
-    @asynccontextmanager
-    async def enforced(self) -> AsyncIterator[None]:
-        """DeadlineError where what is inside is not done in time."""
+    async def of(self, work: Coroutine[Any, Any, T]) -> T:
+        """What `work` answers; DeadlineError where it does not in time.
+
+        Nobody waits longer, though a thread that cannot be interrupted may go on with it: what
+        `work` holds, it gives back when that has ended.
+        """
+        task = asyncio.create_task(work)
         try:
-            async with asyncio.timeout_at(self._at) as limit:
-                yield
-        except TimeoutError:
-            if not limit.expired():
-                raise
-            raise DeadlineError(f"there is no answer after {self.seconds:g} s") from None
+            left_s = self._at - asyncio.get_running_loop().time()
+            await asyncio.wait([task], timeout=max(0.0, left_s))
+            if not task.done():
+                raise DeadlineError(f"there is no answer after {self.seconds:g} s")
+            return task.result()
+        finally:
+            if not task.done():
+                _given_up.add(task)
+                task.add_done_callback(_end)
+                task.cancel()
+            del task  # in an error's frames it would keep the image from being freed
+
+
+def _end(task: asyncio.Task[Any]) -> None:
+    _given_up.discard(task)
+    if not task.cancelled():
+        task.exception()  # which nobody waits for
 
 
 @asynccontextmanager

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from fastapi import Depends, Request
 
 from service.admission import Admission
+from service.batcher import Batcher
 from service.codec import Codec
 from service.errors import OverloadedError
 from service.listing import Listing
@@ -34,7 +35,9 @@ class State:
     def trouble(self) -> str | None:
         """What only a new process would mend."""
         patience_s = self.settings.device_timeout_s
-        reasons = (m.batcher.trouble(patience_s=patience_s) for m in self.registry.models())
+        workers: list[Codec | Batcher] = [self.codec]
+        workers += (model.batcher for model in self.registry.models())
+        reasons = (worker.trouble(patience_s=patience_s) for worker in workers)
         return next(filter(None, reasons), None)
 
     def stop(self) -> None:
@@ -60,7 +63,7 @@ def require_ready(state: State) -> None:
 
 
 def require_working(state: State) -> None:
-    """Ready, and with a device that answers: nobody waits for what will not come."""
+    """Ready, and with nothing stuck: nobody waits for what will not come."""
     require_ready(state)
     if state.trouble() is not None:
-        raise OverloadedError("the device does not answer; see /healthz", reason="stuck")
+        raise OverloadedError("something is stuck; see /healthz", reason="stuck")

@@ -12,7 +12,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import OverloadedError
-from service.problems import error_response, unexpected_error
+from service.problems import service_error, unexpected_error
 from service.telemetry import logs
 
 REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
@@ -33,14 +33,10 @@ ANSWERS = ("application/json", "application/problem+json", "image/png")
 
 
 class RequestContext:
-    """Gives each request its id, echoes it, and adds the headers that every answer carries.
+    """Gives each request its id, echoes it, and adds the headers that every answer carries."""
 
-    Whom the server cuts off, because its time to stop is over, is told so.
-    """
-
-    def __init__(self, app: ASGIApp, is_stopping: Callable[[], bool]) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self.app = app
-        self.is_stopping = is_stopping
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -53,24 +49,14 @@ class RequestContext:
         scope["state"]["received"] = time.perf_counter()
         logs.request_id.set(request_id)  # kept to the end: errors are logged further out than here
 
-        has_begun = False
-
         async def send_with_headers(message: Message) -> None:
-            nonlocal has_begun
-            has_begun = True
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 headers["X-Request-ID"] = request_id
                 headers["X-Content-Type-Options"] = "nosniff"
             await send(message)
 
-        try:
-            await self.app(scope, receive, send_with_headers)
-        except asyncio.CancelledError:
-            if has_begun or not self.is_stopping():
-                raise
-            error = OverloadedError("the service is stopping", reason="draining")
-            await error_response(error, request_id)(scope, receive, send_with_headers)
+        await self.app(scope, receive, send_with_headers)
 
 
 class UnexpectedErrors:
@@ -94,6 +80,32 @@ class UnexpectedErrors:
             if has_begun or scope["type"] != "http":
                 raise
             response = await unexpected_error(Request(scope), error)
+            await response(scope, receive, send)
+
+
+class CutOffs:
+    """Tells those whom the server cuts off, because its time to stop is over. Outside of what
+    would wait for the rest of their uploads."""
+
+    def __init__(self, app: ASGIApp, is_stopping: Callable[[], bool]) -> None:
+        self.app = app
+        self.is_stopping = is_stopping
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        has_begun = False
+
+        async def send_noted(message: Message) -> None:
+            nonlocal has_begun
+            has_begun = True
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_noted)
+        except asyncio.CancelledError:
+            if has_begun or scope["type"] != "http" or not self.is_stopping():
+                raise
+            error = OverloadedError("the service is stopping", reason="draining")
+            response = await service_error(Request(scope), error)
             await response(scope, receive, send)
 
 

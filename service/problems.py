@@ -22,21 +22,14 @@ def problem(status: int, title: str, detail: str, **more: Any) -> dict[str, Any]
 
 
 def add_problem_handlers(app: FastAPI) -> None:
-    app.add_exception_handler(ServiceError, _service_error)
+    app.add_exception_handler(ServiceError, service_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(ClientDisconnect, _gone)
     app.add_exception_handler(Exception, unexpected_error)
 
 
-def error_response(error: ServiceError, request_id: str) -> JSONResponse:
-    """For those who answer before or after everything else."""
-    content = problem(error.status, error.title, error.detail, request_id=request_id)
-    headers = {**error.headers, **error.own_headers}
-    return JSONResponse(content, status_code=error.status, headers=headers, media_type=MEDIA_TYPE)
-
-
-async def _service_error(request: Request, error: Exception) -> JSONResponse:
+async def service_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, ServiceError)
     content = problem(error.status, error.title, error.detail)
     headers = {**error.headers, **error.own_headers}

@@ -17,7 +17,7 @@ from models.upsample import Segmentation, segment_probabilities
 from service.batcher import Batcher, Flow
 from service.codec import Codec
 from service.engines.engine import is_out_of_memory
-from service.errors import OverloadedError, TooLargeError
+from service.errors import EngineFailedError, OverloadedError, TooLargeError
 from service.render import indexed_png
 from service.schemas import ClassStatistics, Mask, SegmentResponse
 from service.stages import Stages
@@ -104,13 +104,15 @@ class Segmenter:
         async with AsyncExitStack() as held:
             with stages.timed("queue"):
                 await held.enter_async_context(codec.budget.hold(count))
-            with stages.timed("decode"):
+            with stages.timed("decode"), _memory_for("for the image"):
                 image = await codec.decoding(lambda: self._prepare(upload))
             if self.manifest.input.mode == "resize":
                 await held.aclose()
             with self.batcher.flow() as flow:
                 compute = self._whole if self.manifest.input.mode == "resize" else self._in_tiles
                 segmentation = await compute(flow, image, stages)
+        if not segmentation.confidence.isfinite().all():
+            raise EngineFailedError("the network's answer for this image holds no numbers")
         height, width = image.height, image.width
         del image  # whose pixels count no more
         with stages.timed("encode"):
@@ -130,7 +132,7 @@ class Segmenter:
         answer = await asyncio.wrap_future(flow.submit(image.pixels))
         stages.add("queue", answer.began - answer.queue_s, answer.began)
         stages.add("device", answer.began, answer.began + answer.device_s)
-        with stages.timed("upsample"), _memory_for_answers():
+        with stages.timed("upsample"), _memory_for("for the classes"):
             return await self._codec.encoding(
                 lambda: _on_cpu(
                     segment_probabilities(answer.probabilities, image.height, image.width)
@@ -149,14 +151,17 @@ class Segmenter:
                 stages.add("queue", answer.began - answer.queue_s, answer.began)
                 first = False
             stages.extend("device", answer.began, answer.began + answer.device_s)
-            with stages.timed("upsample", further=True), _memory_for_answers():
+            with (
+                stages.timed("upsample", further=True),
+                _memory_for("for the classes"),
+            ):
                 following = await self._codec.encoding(
                     partial(tiles.exchange, answer.probabilities)
                 )
             del answer
             flow.release()
             pending.extend(flow.submit(tile) for tile in following)
-        with stages.timed("upsample", further=True), _memory_for_answers():
+        with stages.timed("upsample", further=True), _memory_for("for the classes"):
             return await self._codec.encoding(lambda: _on_cpu(tiles.finish()))
 
     def _prepare(self, upload: Upload) -> _Image:
@@ -183,15 +188,15 @@ class Segmenter:
 
 
 @contextmanager
-def _memory_for_answers() -> Iterator[None]:
-    """OverloadedError where the classes of a large image do not fit the device beside the rest."""
+def _memory_for(what: str) -> Iterator[None]:
+    """OverloadedError where it does not fit beside the rest."""
     try:
         yield
     except Exception as error:
         if not is_out_of_memory(error):
             raise
         raise OverloadedError(
-            "the device has no memory for this image at the moment", reason="out_of_memory"
+            f"there is no memory {what} at the moment", reason="out_of_memory"
         ) from None
 
 

@@ -59,11 +59,11 @@ class Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self._state.stop()
-        if not self.started or self._stop_by is not None:
-            self.should_exit = True
-            self.force_exit = self.started
+        if self._stop_by is not None:
+            self.should_exit = self.force_exit = True
             return
         limit_s = self._settings.drain_timeout_s
+        self.should_exit = not self.started  # there is nothing to be answered yet
         self._stop_by = time.monotonic() + (1 - CLOSING_SHARE) * limit_s
         # from a thread of its own: whatever is stuck, the process ends
         timer = threading.Timer(limit_s, _end, args=[limit_s])
@@ -99,7 +99,8 @@ def serve(app: FastAPI, settings: Settings) -> bool:
     """Until a signal; whether it could listen at all."""
     server = Server(app, settings)
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: None)  # uvicorn raises it once more when it has stopped
+        # before uvicorn does, and for when it has stopped: it raises the signal once more then
+        signal.signal(number, server.handle_exit)
     server.run()
     return server.started
 

@@ -103,9 +103,8 @@ async def segment(
     with state.admission.visit():
         upload = await read_upload(request, max_bytes=state.settings.max_upload_bytes)
         deadline = _deadline(state, patience_s)
-        with state.admission.place(), state.registry.lease(model) as served:
-            async with while_connected(request), deadline.enforced():
-                segmented = await served.segmenter.segment(upload)
+        async with while_connected(request):
+            served, segmented = await deadline.of(_segmented(state, model, upload))
     headers = {
         "Server-Timing": _server_timing(segmented),
         **_model_headers(served),
@@ -145,6 +144,14 @@ async def segment_batch(
     return BatchResponse(results=items)
 
 
+async def _segmented(
+    state: State, model: str | None, upload: Upload
+) -> tuple[LoadedModel, Segmented]:
+    """In a place, which is kept for as long as any thread works on it."""
+    with state.admission.place(), state.registry.lease(model) as served:
+        return served, await served.segmenter.segment(upload)
+
+
 @dataclass(frozen=True)
 class _Batch:
     """What the images of one request have in common."""
@@ -167,8 +174,7 @@ class _Batch:
     async def _item(self, image: int, upload: Upload) -> BatchItem:
         try:
             require_size(upload, self.state.settings.max_upload_bytes)
-            async with self.deadline.enforced():
-                segmented = await self.model.segmenter.segment(upload, image=image)
+            segmented = await self.deadline.of(self.model.segmenter.segment(upload, image=image))
         except ServiceError as error:
             return self._error(upload, error)
         except Exception as error:

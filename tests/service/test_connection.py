@@ -132,7 +132,6 @@ class TestSlowBodies:
                 assert b"200 OK" in connection.recv(65536)
                 connection.close()
 
-
     def test_a_body_is_not_read_for_ever_after_its_answer(self, impatient: Running) -> None:
         head = b"POST /nowhere HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n"
         with impatient.connect(head + b"Transfer-Encoding: chunked\r\n\r\n") as connection:
@@ -172,7 +171,6 @@ class TestSlowReaders:
             with pytest.raises((BrokenPipeError, ConnectionResetError)):
                 ask_on(connection)
         assert impatient.post().status_code == 200
-
 
     def test_so_is_one_that_stops_in_the_middle_of_an_answer(self, impatient: Running) -> None:
         """A file that is written piece by piece never becomes a complete answer."""

@@ -13,10 +13,14 @@ from typing import Any
 import httpx
 import pytest
 import torch
+from PIL import Image, ImageFile
 from torch import Tensor
 
+from models.pixels import rgb_pixels
+from service.app import create_app
 from service.engines.torch_engine import TorchEngine
-from tests.service.clients import GOOD, assert_problem
+from service.server import Server, serve
+from tests.service.clients import GOOD, assert_problem, settings_for
 from tests.service.colours import PAINT, encoded, plain, save_colours
 from tests.service.running import Running, read_to_end, running
 from tests.service.server import launch
@@ -36,6 +40,20 @@ def until(condition: Any, *, seconds: float = 20) -> None:
 def beside() -> Any:
     with ThreadPoolExecutor(16) as pool:
         yield pool
+
+
+def hold_decoders(monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, threading.Event]:
+    """Decoders wait in the middle of an image until the second event; the first says that one
+    does."""
+    busy, free = threading.Event(), threading.Event()
+
+    def slowly(image: Image.Image) -> Tensor:
+        busy.set()
+        assert free.wait(60)
+        return rgb_pixels(image)
+
+    monkeypatch.setattr("service.upload.rgb_pixels", slowly)
+    return busy, free
 
 
 class TestEngine:
@@ -95,6 +113,28 @@ class TestEngine:
             until(lambda: found.get("/healthz").status_code == 200)
             assert found.post().status_code == 200
 
+    def test_numbers_that_are_none_are_no_answer(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        original = TorchEngine.run
+
+        def run(engine: TorchEngine, pixels: Tensor, *, alone: bool) -> Tensor:
+            answers = original(engine, pixels, alone=alone)
+            is_served = threading.current_thread().name.startswith("device")
+            return answers * torch.nan if is_served else answers
+
+        monkeypatch.setattr(TorchEngine, "run", run)
+        with running(folder) as found:
+            assert_problem(found.post(), 500, "no numbers")
+
+    def test_a_thread_that_ended_turns_health_red(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("service.batcher.Batcher._work", lambda batcher: None)
+        with running(folder) as found:
+            until(lambda: found.get("/healthz").status_code == 503)
+            assert "has ended" in found.get("/healthz").json()["reason"]
+
     def test_a_pass_that_fails_beyond_repair_is_given_up_and_the_thread_goes_on(
         self, folder: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -111,6 +151,30 @@ class TestEngine:
             broken.clear()
             assert found.post().status_code == 200
             assert found.get("/healthz").status_code == 200
+
+
+class TestDecoders:
+    def test_one_that_hangs_turns_health_red(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        _, free = hold_decoders(monkeypatch)
+        with running(folder, request_timeout_s=0.3, device_timeout_s=1) as found:
+            assert_problem(found.post(), 504)
+            until(lambda: found.get("/healthz").status_code == 503)
+            assert "decoded" in found.get("/healthz").json()["reason"]
+            free.set()
+            until(lambda: found.get("/healthz").status_code == 200)
+            assert found.get("/readyz").status_code == 200
+
+    def test_one_without_memory_is_no_fault_of_the_image(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def load(image: ImageFile.ImageFile) -> None:
+            raise MemoryError
+
+        with running(folder) as found:
+            monkeypatch.setattr(ImageFile.ImageFile, "load", load)
+            assert_problem(found.post(), 503, "memory")
 
 
 class TestDeadlines:
@@ -133,6 +197,28 @@ class TestDeadlines:
             assert first.result().status_code == 200
             assert found.post().status_code == 200
             assert spy.sizes == [1, 1]
+
+    @pytest.mark.parametrize("path", ["/segment", "/segment/batch"])
+    def test_nobody_waits_for_a_decoder_that_takes_longer(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch, path: str
+    ) -> None:
+        """It cannot be interrupted; what it works for keeps its pixels until it has ended."""
+        busy, free = hold_decoders(monkeypatch)
+        with running(folder) as found:
+            codec = found.server._state.codec
+            headers = {"X-Request-Timeout": "0.5"}
+            files = {"file": ("p", GOOD)}
+            late = httpx.post(found.url + path, files=files, headers=headers, timeout=20)
+            assert busy.is_set()
+            if path == "/segment":
+                assert_problem(late, 504, "0.5 s")
+            else:
+                assert [item["status"] for item in late.json()["results"]] == [504]
+            assert codec.budget.held > 0
+            free.set()
+            until(lambda: codec.budget.held == 0)
+            assert found.server._state.admission.inside == 0
+            assert found.post().status_code == 200
 
     @pytest.mark.parametrize("wish", ["0", "-1", "soon", "nan", "inf"])
     def test_a_wish_that_is_no_time_is_refused(self, folder: Path, wish: str) -> None:
@@ -267,7 +353,33 @@ class TestSignals:
             answer = read_to_end(connection)
         assert answer.startswith(b"HTTP/1.1 503")
         assert b"stopping" in answer
+        [line] = [line for line in server.log if "route=/segment " in line]
+        assert "status=503" in line
         assert "Traceback" not in "\n".join(server.log)
+
+    def test_a_stop_that_gets_stuck_ends_with_status_1(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        ended = threading.Event()
+        monkeypatch.setattr("service.server._end", lambda limit_s: ended.set())
+        with running(folder, drain_timeout_s=0.2) as found:
+            found.server.handle_exit(signal.SIGTERM, None)
+            assert ended.wait(20)
+
+    def test_sigterm_just_before_it_listens_is_not_lost(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("service.server._end", lambda limit_s: None)
+        monkeypatch.setattr(Server, "run", lambda server: signal.raise_signal(signal.SIGTERM))
+        before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+        settings = settings_for(folder, port=0)
+        app = create_app(settings)
+        try:
+            assert not serve(app, settings)
+        finally:
+            for number, handler in zip((signal.SIGINT, signal.SIGTERM), before, strict=True):
+                signal.signal(number, handler)
+        assert app.state.service.phase == "stopping"
 
     def test_sigterm_while_it_warms_up_ends_it_in_order(self, folder: Path) -> None:
         save_colours(folder / "large.pth", height=512, width=512)  # a second or two

@@ -43,7 +43,7 @@ class TestRequestId:
             seen.append(scope)
 
         scope = {"type": "lifespan"}
-        asyncio.run(RequestContext(app, lambda: False)(scope, _no_body, _dropped))
+        asyncio.run(RequestContext(app)(scope, _no_body, _dropped))
         assert seen == [{"type": "lifespan"}]
 
 
