@@ -95,7 +95,7 @@ class Settings(BaseSettings):
         300, gt=0, description="seconds from an upload's end to its answer"
     )
     upload_timeout_s: float = Field(
-        20, gt=0, description="seconds an upload may take, and one more for every 32 KiB"
+        20, gt=0, description="seconds an upload may fall behind 32 KiB a second"
     )
     drain_timeout_s: float = Field(
         30, gt=0, description="seconds from a signal to stop to the end of the process"
