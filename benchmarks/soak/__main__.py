@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 def main(
     minutes: Annotated[float, typer.Option(min=0.05)] = 30.0,
     clients: Annotated[int, typer.Option(min=1, max=12)] = 4,
-    swap_s: Annotated[float, typer.Option(help="seconds between changes of the model")] = 10.0,
+    swap_s: Annotated[float, typer.Option(help="seconds between changes of the model")] = 1.0,
     images: Annotated[
         Path | None, typer.Option(help="folder of photographs; made up when absent")
     ] = None,

@@ -28,7 +28,10 @@ def results(tally: Tally, seen: list[Vitals], *, minutes: float, clients: int) -
         memory.add(*cells)
     grown = settled_growth(seen)
     memory.records.append({"growth": grown})
-    memory.notes.append(f"From the second tenth of the time to the last: {100 * grown:+.1f} %.")
+    memory.notes.append(
+        "A straight line through the memory after the first tenth of the time rises by "
+        f"{100 * grown:+.1f} %."
+    )
     return [asked, memory]
 
 

@@ -4,6 +4,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from numpy.polynomial import Polynomial
+
 from benchmarks.serving.process import resident_mib
 
 
@@ -28,9 +30,12 @@ class Vitals:
 
 
 def settled_growth(seen: list[Vitals]) -> float:
-    """How much the highest memory of the last tenth is above the highest of the second tenth, as
-    a share; the first tenth is warming up."""
-    tenth = max(1, len(seen) // 10)
-    early = max(entry.mib for entry in seen[tenth : 2 * tenth] or seen[:1])
-    late = max(entry.mib for entry in seen[-tenth:])
-    return late / early - 1
+    """How far a straight line through the memory rises after the first tenth of the time, which is
+    warming up, as a share of where it begins. Every look counts alike: memory swings by a model
+    that is loaded and by images that are there, and two looks would compare the swings."""
+    settled = seen[len(seen) // 10 :]
+    if len(settled) < 3:
+        return 0.0
+    minutes = [entry.minutes for entry in settled]
+    line = Polynomial.fit(minutes, [entry.mib for entry in settled], deg=1)
+    return float(line(minutes[-1]) / line(minutes[0]) - 1)
