@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, PngImagePlugin
 from torch import Tensor
 
 from models.errors import PixelsError
@@ -26,13 +26,19 @@ PLACES: dict[int, Callable[[Pixels], Pixels]] = {
     7: lambda upright: upright[::-1, ::-1].swapaxes(0, 1),
     8: lambda upright: upright.swapaxes(0, 1)[:, ::-1],
 }
+SIGNATURE_BYTES = 16
 STRIP_PIXELS = 1 << 22  # converted at a time: an image is decoded once, not held three times over
 MAX_EXIF_BYTES = 1 << 20  # it has 64 KiB where it has a limit; a million numbers take seconds
+EXIF_KEYS = ("exif", "Raw profile type exif")  # of `info`; the second is in digits
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")
 
 # Pillow's own limit warns or raises in the middle of opening; ours is checked by the caller
 # between reading the header and decoding, where the size can be named.
 Image.MAX_IMAGE_PIXELS = None
+
+# Colour profiles of scanners and the histories that editors keep have some megabytes; for all
+# texts together Pillow's limit of 64 MiB stays.
+PngImagePlugin.MAX_TEXT_CHUNK = 16 << 20
 
 # Blocks of this size go back to the kernel with their image; Pillow's own 16 MiB fall below the
 # allocator's threshold and pile up, gigabytes of them, in the threads that decode.
@@ -51,7 +57,21 @@ def open_image(source: bytes | Path) -> Image.Image:
     except FileNotFoundError as error:
         raise PixelsError(f"{source!s}: no such file") from error
     except Exception as error:  # decoders raise anything on hostile bytes
-        raise PixelsError(f"not an image in one of the formats {', '.join(FORMATS)}") from error
+        raise PixelsError(_unopened(source)) from error
+
+
+def _unopened(source: bytes | Path) -> str:
+    """Why: of another format, or of one of ours but broken or of a kind that is not read."""
+    try:
+        with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as stream:
+            prefix = stream.read(SIGNATURE_BYTES)
+    except OSError as error:
+        return f"{source!s}: {error.strerror or error}"
+    for format in FORMATS:
+        _, accept = Image.OPEN.get(format, (None, None))  # none where another failed before it
+        if accept is not None and accept(prefix):
+            return f"this kind of {format} is not read, or its header is broken"
+    return f"not an image in one of the formats {', '.join(FORMATS)}"
 
 
 def rgb_pixels(image: Image.Image) -> Tensor:
@@ -86,7 +106,7 @@ def _orientation(image: Image.Image) -> int:
     """1 to 8, from the header alone; 1 where the metadata cannot be read."""
     if image.format == "TIFF":
         return 1  # Pillow gives a TIFF's size upright and turns its pixels while loading
-    if len(image.info.get("exif", b"")) > MAX_EXIF_BYTES:
+    if any(len(image.info.get(key, b"")) > MAX_EXIF_BYTES for key in EXIF_KEYS):
         return 1
     try:
         # not PngImageFile's own, which decodes the pixels to look for a chunk behind them

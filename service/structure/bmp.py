@@ -7,12 +7,15 @@ from service.errors import TooLargeError
 MAX_RUN_LENGTH_PIXELS = 4_000_000  # a second
 SLACK_BYTES = 1 << 16  # header and palette
 RLE8, RLE4 = 1, 2
+MIN_HEADER_BYTES = 40  # shorter ones, of OS/2, know no compression
 
 
 def require_bounded(content: bytes) -> None:
     if len(content) < 34:
         return
-    _, width, height, _, _, compression = struct.unpack_from("<IiiHHI", content, 14)
+    size, width, height, _, _, compression = struct.unpack_from("<IiiHHI", content, 14)
+    if size < MIN_HEADER_BYTES:
+        return
     pixels = abs(width * height)
     if compression in (RLE8, RLE4) and pixels > MAX_RUN_LENGTH_PIXELS:
         raise TooLargeError(

@@ -11,7 +11,9 @@ MAX_JUNK_BYTES = 1 << 16  # between segments, where none belongs; Pillow steps t
 
 MARKER = re.compile(rb"\xff[^\x00\xff]")
 AFTER_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # restarts belong to the scan
-ALONE = frozenset({0x01, *range(0xD0, 0xDA)})  # markers without a length: TEM, RSTn, SOI, EOI
+# markers without a length: TEM, RSTn, SOI, EOI; and those of no meaning, which decoders that look
+# for a restart step over as if they had none: what lies behind them is a marker again
+ALONE = frozenset({*range(0x01, 0xC0), *range(0xD0, 0xDA), *range(0xF0, 0xFE)})
 SCAN, END, EXIF = 0xDA, 0xD9, 0xE1
 
 

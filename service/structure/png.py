@@ -4,9 +4,9 @@ from service.errors import TooLargeError
 
 MAX_CHUNKS = 100_000  # of pixels; 20 MiB in the smallest that encoders write are 20,000
 MAX_OTHER_CHUNKS = 4000  # an animation has one for each of its frames
-MAX_METADATA_BYTES = 1 << 20  # in one chunk that may hold EXIF
+MAX_EXIF_CHUNK_BYTES = 1 << 20  # in one chunk; compressed it is measured where it is read
 PIXELS = (b"IDAT", b"fdAT")
-MAY_HOLD_EXIF = (b"eXIf", b"tEXt")
+HOLD_EXIF = (b"eXIf", b"tEXtRaw profile type exif\0")  # chunks that begin so
 
 
 def require_bounded(content: bytes) -> None:
@@ -22,8 +22,8 @@ def require_bounded(content: bytes) -> None:
         _require(chunks, MAX_CHUNKS, "chunks of pixels")
         _require(others, MAX_OTHER_CHUNKS, "chunks beside its pixels")
         _require(profiles, 1, "colour profile")
-        if kind in MAY_HOLD_EXIF:
-            _require(length, MAX_METADATA_BYTES, f"bytes in a chunk {kind.decode()}")
+        if content.startswith(HOLD_EXIF, place + 4):
+            _require(length, MAX_EXIF_CHUNK_BYTES, f"bytes of EXIF in a chunk {kind.decode()}")
         if kind == b"IEND":
             break
         place += 12 + length

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageOps
+from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from models import PixelsError, pixels
@@ -174,6 +175,16 @@ class TestHeaderOnly:
         with open_image(content) as image:
             assert upright_size(image) == (24, 40)
         assert decoded(content).shape == (3, 24, 40)
+
+    @pytest.mark.parametrize(("more", "upright"), [(0, (40, 24)), (MAX_EXIF_BYTES, (24, 40))])
+    def test_so_is_what_grows_large_when_it_is_unpacked(
+        self, more: int, upright: tuple[int, int]
+    ) -> None:
+        digits = (exif(6).tobytes() + bytes(more)).hex()
+        info = PngInfo()
+        info.add_text("Raw profile type exif", f"\nexif\n{more}\n{digits}", zip=True)
+        with open_image(encoded(noise(), "PNG", pnginfo=info)) as image:
+            assert upright_size(image) == upright
 
     @pytest.mark.parametrize(("more", "upright"), [(0, (40, 24)), (MAX_EXIF_BYTES, (24, 40))])
     def test_exif_data_out_of_all_proportion_is_passed_over(
@@ -340,6 +351,20 @@ class TestRefusal:
             assert image.format == file_format  # Pillow itself would read it
         with pytest.raises(PixelsError, match="not an image in one of the formats"):
             open_image(content)
+
+    @pytest.mark.parametrize("bits", [16, 64])
+    def test_a_kind_that_is_not_read_is_told_from_another_format(
+        self, bits: int, tmp_path: Path
+    ) -> None:
+        """Here grey floats of other than 32 bits."""
+        content = encoded(noise().convert("L").convert("F"), "TIFF")
+        entry = struct.pack("<HHI", 258, 3, 1)
+        assert entry in content
+        other = content.replace(entry + struct.pack("<I", 32), entry + struct.pack("<I", bits))
+        (tmp_path / "x.tif").write_bytes(other)
+        for source in (other, tmp_path / "x.tif"):
+            with pytest.raises(PixelsError, match=r"this kind of TIFF is not read, or its header"):
+                open_image(source)
 
     def test_a_missing_file_is_named(self, tmp_path: Path) -> None:
         with pytest.raises(PixelsError, match=r"absent\.png: no such file"):

@@ -36,6 +36,14 @@ def jpeg_of_scans(count: int) -> bytes:
     return jpeg[:-2] + jpeg[last:-2] * (count - scans) + b"\xff\xd9"
 
 
+def jpeg_of_hidden_scans(count: int) -> bytes:
+    """Within 64 KiB that begin as a segment would, with a marker which is none: decoders that look
+    for a restart step over the marker alone."""
+    jpeg = saved("JPEG", progressive=True, restart_marker_rows=1)
+    scan = jpeg[jpeg.rindex(b"\xff\xda") : -2]
+    return jpeg[:-2] + b"\xff\x02\xfe\xf0" + (scan * count).ljust(0xFEEE, b"\0") + b"\xff\xd9"
+
+
 def png_with(inserted: bytes) -> bytes:
     """Before the pixels."""
     png = saved("PNG")
@@ -52,6 +60,20 @@ def gif_with(inserted: bytes) -> bytes:
     gif = saved("GIF")
     place = 13 + (3 << (gif[10] & 7) + 1)
     return gif[:place] + inserted + gif[place:]
+
+
+def gif_of_frames_in_the_palette(blocks: int) -> bytes:
+    """Its colours are what frames begin with."""
+    gif = gif_with(b"!\x01\x00" * (blocks // 2 + 1))
+    size = 3 << (gif[10] & 7) + 1
+    return gif[:13] + b"," * size + gif[13 + size :]
+
+
+def bmp_of_os2(first: bytes) -> bytes:
+    """In the short header of OS/2, 64x48 pixels in 24 bits; `first` are the first bytes of them."""
+    pixels = first.ljust(64 * 48 * 3, b"\0")
+    start = struct.pack("<IHHI", 26 + len(pixels), 0, 0, 26)
+    return b"BM" + start + struct.pack("<IHHHH", 12, 64, 48, 1, 24) + pixels
 
 
 def bmp_run_lengths(width: int, height: int, *, more: int = 0) -> bytes:
@@ -119,6 +141,23 @@ def tiff_of_strips(count: int, *, width: int = 100, height: int = 80, rows: int 
         (279, 4, 1, longs(width * rows)),
     ]
     return tiff_of([*grey_tags(width, height), *strips], bytes(width * height))
+
+
+def tiff_of_shared_bytes(strips: int, size: int, *, tag: int = 279, kind: int = 4) -> bytes:
+    """Each of the strips, a row of `size` pixels, is said to be all of the bytes at the end."""
+    counts = {3: shorts, 4: longs}[kind](size) * strips
+    tags = [*grey_tags(size, strips), (278, 4, 1, longs(1)), (tag, kind, strips, counts)]
+    place = len(tiff_of([*tags, (273, 4, strips, longs(0) * strips)]))
+    return tiff_of([*tags, (273, 4, strips, longs(place) * strips)], bytes(size))
+
+
+def grey_tiff(*more: Tag, rows: Tag | None = None) -> bytes:
+    """64x48 pixels, plain, in one strip; a tag of `more` replaces the one of its number."""
+    tags = [*grey_tags(64, 48), rows or (278, 4, 1, longs(48)), (279, 4, 1, longs(64 * 48))]
+    replaced = {tag[0] for tag in more}
+    tags = [tag for tag in tags if tag[0] not in replaced] + list(more)
+    place = len(tiff_of([*tags, (273, 4, 1, longs(0))]))
+    return tiff_of([*tags, (273, 4, 1, longs(place))], bytes(range(64)) * 48)
 
 
 def tiff_of_a_tile(side: int) -> bytes:
