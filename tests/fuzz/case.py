@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
+from tests.fuzz.amplification import AMPLIFICATIONS
 from tests.fuzz.damage import DAMAGE, splice
 from tests.fuzz.forgery import FORGERIES
 from tests.fuzz.seeds import Seed
@@ -60,7 +61,7 @@ def _mutated(
         return content, "too short for more"
     chance = random.random()
     if chance < 0.5:
-        forge = FORGERIES[format]
+        forge = AMPLIFICATIONS.get(format, FORGERIES[format]) if chance < 0.05 else FORGERIES[format]
         return forge(content, random), forge.__name__
     if chance < 0.6:
         other = random.choice(seeds)

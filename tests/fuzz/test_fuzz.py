@@ -7,6 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.fuzz.amplification import AMPLIFICATIONS
 from tests.fuzz.asking import asking
 from tests.fuzz.case import make_case
 from tests.fuzz.forgery import FORGERIES
@@ -55,7 +56,8 @@ def test_a_case_is_the_same_whenever_it_is_made(seeds: list[Seed]) -> None:
 def test_every_format_is_forged(seeds: list[Seed]) -> None:
     assert {seed.format for seed in seeds} == set(FORGERIES)
     steps = Counter(step for number in range(400) for step in make_case(0, number, seeds).steps)
-    assert {forge.__name__ for forge in FORGERIES.values()} <= set(steps)
+    forgeries = [*FORGERIES.values(), *AMPLIFICATIONS.values()]
+    assert {forge.__name__ for forge in forgeries} <= set(steps)
 
 
 MASK = encoded(plain(1, 4, 4), "PNG")
