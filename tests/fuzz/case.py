@@ -61,7 +61,9 @@ def _mutated(
         return content, "too short for more"
     chance = random.random()
     if chance < 0.5:
-        forge = AMPLIFICATIONS.get(format, FORGERIES[format]) if chance < 0.05 else FORGERIES[format]
+        forge = FORGERIES[format]
+        if chance < 0.05:
+            forge = AMPLIFICATIONS.get(format, forge)
         return forge(content, random), forge.__name__
     if chance < 0.6:
         other = random.choice(seeds)
