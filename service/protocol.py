@@ -40,8 +40,14 @@ class BoundedProtocol(HttpToolsProtocol):
         self._refuse(400, "this is not an HTTP/1.1 request")
 
     def _refuse(self, status: int, detail: str) -> None:
-        """Ends the connection, without a word where another answer may be under way on it."""
-        if self.cycle is None or self.cycle.response_complete:
+        """Ends the connection, without a word where another answer may be under way on it. A
+        request whose own body it is that cannot be read is given up."""
+        cycle = self.cycle
+        if cycle is None or cycle.response_complete:
+            self.transport.write(_answer(status, detail))
+        elif cycle.more_body and not cycle.response_started and not self.pipeline:
+            cycle.disconnected = True  # it says no more
+            cycle.message_event.set()
             self.transport.write(_answer(status, detail))
         self.transport.close()
 

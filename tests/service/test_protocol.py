@@ -78,6 +78,10 @@ def test_a_head_just_over_the_bound_gets_an_answer(server: Server) -> None:
     [
         pytest.param([b"1;", *[PIECE] * 3], id="extension"),
         pytest.param([chunk(b"x", b";" + bytes(b"e" * 20_000)) * 40] * 2, id="extensions"),
+        pytest.param(
+            [b"".join(chunk(b"%c" % byte, b";" + b"e" * 200) for byte in GOOD + bytes(1000))],
+            id="small extensions",
+        ),
         pytest.param([chunk(GOOD) + b"0\r\n", *[b"X: y\r\n" * 50_000] * 3], id="trailers"),
         pytest.param([chunk(GOOD) + b"0\r\nX: ", *[PIECE] * 3], id="one trailer"),
     ],
@@ -104,6 +108,9 @@ def test_small_chunks_are_a_body_like_any_other(server: Server, size: int) -> No
         START + b"Content-Length: 5\r\nContent-Length: 9\r\n\r\n",
         START + b"Content-Length: 99999999999999999999999\r\n\r\n",
         START + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
+        START + b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
+        CHUNKED + b"-5\r\nabc\r\n0\r\n\r\n",
+        CHUNKED + chunk(GOOD) + b"five\r\n",
         START + "Content-Length: \N{ARABIC-INDIC DIGIT THREE}\r\n\r\n".encode(),
     ],
 )
@@ -111,6 +118,20 @@ def test_what_is_no_http_is_refused_with_a_problem(server: Server, raw: bytes) -
     status, body = answered(server, raw)
     assert status == 400
     assert json.loads(body)["title"] == "Bad Request"
+
+
+def test_a_request_that_is_refused_gets_no_other_answer(server: Server) -> None:
+    """Though it could be answered without a look at its body."""
+    asked = b"GET /healthz HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: xchunked\r\n\r\n"
+    received = server.exchange(asked)
+    assert received.startswith(b"HTTP/1.1 400 ")
+    assert b"200 OK" not in received
+
+
+@pytest.mark.parametrize("second", [b"what is no HTTP\r\n\r\n", CHUNKED + b"-5\r\n"])
+def test_what_follows_a_request_is_not_taken_for_its_answer(server: Server, second: bytes) -> None:
+    first = b"POST /segment HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(GOOD)
+    assert answered(server, first + GOOD + second)[0] in (0, 200)
 
 
 def test_several_requests_on_one_connection_are_counted_apart(server: Server) -> None:
