@@ -8,6 +8,7 @@ volumes of Kubernetes have them) and a folder that is a link itself are fine.
 import hashlib
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from models import Checkpoint, ListedCheckpoint
@@ -57,10 +58,10 @@ class Trust:
         reason = self.refusal(path)
         if reason is None:
             return None
-        try:
-            size = path.stat().st_size
-        except OSError:
-            size = 0
+        size = 0  # of a file elsewhere not even this is told
+        if self.misplacement(path) is None:
+            with suppress(OSError):
+                size = path.stat().st_size
         shown = name.encode("utf-8", "backslashreplace").decode()
         return ListedCheckpoint(shown, path, None, reason, size)
 

@@ -35,7 +35,7 @@ def require_scope(scope: Scope) -> Callable[..., Awaitable[None]]:
         access: Access = request.app.state.access
         host = request.client.host if request.client else None
         try:
-            if any(
+            if (bearer and header) or any(
                 len(request.headers.getlist(each)) > 1 for each in ("authorization", HEADER_NAME)
             ):
                 raise UnauthorizedError("several API keys were sent; send one", is_wrong=True)

@@ -49,6 +49,7 @@ class TestLinks:
         assert found.reason is not None
         assert "symbolic link" in found.reason
         assert str(outside.parent) not in found.reason
+        assert found.bytes == 0  # its size is the other file's
         with pytest.raises(StartupError, match=r"--model linked: .*symbolic link"):
             load_active(folder, "linked")
 
@@ -81,6 +82,7 @@ class TestLinks:
         save_colours(tmp_path / "runs" / "monday" / "checkpoints" / "best.pth")
         (folder / "monday").symlink_to(tmp_path / "runs" / "monday")
         assert listed(folder)["monday"].status == "invalid"
+        assert listed(folder)["monday"].bytes == 0
 
     def test_a_link_that_turns_outwards_while_serving_is_seen(
         self, folder: Path, outside: Path

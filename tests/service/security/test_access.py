@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from service.errors import StartupError
+from service.errors import StartupError, TooManyRequestsError, UnauthorizedError
 from service.security import Access
 from service.security.keys import new_key
 from service.settings import Settings
@@ -42,3 +42,14 @@ def test_insecure_does_not_lift_the_keys() -> None:
     )
     assert access.guards
     assert access.admit("segment", SECRET, "192.0.2.1") == "robot"
+
+
+def test_who_guesses_at_keys_is_counted_by_address() -> None:
+    access = Access(Settings.model_validate({"api_keys": KEY.line(), "requests_per_minute": 1}))
+    for host, refusal in (
+        ("192.0.2.1", UnauthorizedError),
+        ("192.0.2.1", TooManyRequestsError),
+        ("192.0.2.2", UnauthorizedError),
+    ):
+        with pytest.raises(refusal):
+            access.admit("segment", "wrong", host)

@@ -103,7 +103,6 @@ class TestGuarded:
             bearer(SEGMENT_KEY.digest.hex()),
             bearer("x" * 10_000),
             {"X-API-Key": "wrong"},
-            {**bearer("wrong"), "X-API-Key": SEGMENT},
         ],
     )
     def test_a_wrong_key_is_refused_as_wrong(
@@ -121,6 +120,19 @@ class TestGuarded:
         headers = [(name, prefix + secret) for secret in (SEGMENT, "wrong")]
         for order in (headers, headers[::-1]):
             assert_problem(guarded.get("/models", headers=order), 401, "several")
+
+    @pytest.mark.parametrize(
+        "secrets", [(SEGMENT, "wrong"), ("wrong", SEGMENT), (SEGMENT, SEGMENT)]
+    )
+    def test_nor_of_two_in_different_headers(
+        self, guarded: Client, secrets: tuple[str, str]
+    ) -> None:
+        headers = {**bearer(secrets[0]), "X-API-Key": secrets[1]}
+        assert_problem(guarded.get("/models", headers=headers), 401, "several")
+
+    def test_a_proxys_own_credentials_are_no_key(self, guarded: Client) -> None:
+        headers = {"Authorization": "Basic cHJveHk6cHJveHk=", "X-API-Key": SEGMENT}
+        assert guarded.get("/models", headers=headers).status_code == 200
 
     @pytest.mark.parametrize("value", ["", "Bearer", "Bearer ", f"Basic {SEGMENT}", SEGMENT])
     def test_what_is_no_bearer_is_no_key(self, guarded: Client, value: str) -> None:
