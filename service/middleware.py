@@ -149,7 +149,14 @@ def add_cors(app: FastAPI, origins: Sequence[str]) -> None:
             CORSMiddleware,
             allow_origins=origins,
             allow_methods=["GET", "POST"],
-            allow_headers=["Authorization", "Content-Type", "X-API-Key", "X-Request-ID"],
+            allow_headers=[
+                "Authorization",
+                "Content-Type",
+                "traceparent",
+                "X-API-Key",
+                "X-Request-ID",
+                "X-Request-Timeout",
+            ],
             expose_headers=[
                 "Retry-After",
                 "Server-Timing",

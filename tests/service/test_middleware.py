@@ -91,7 +91,7 @@ class TestOtherOrigins:
     ASKED: ClassVar[dict[str, str]] = {
         "Origin": "https://a.example",
         "Access-Control-Request-Method": "POST",
-        "Access-Control-Request-Headers": "authorization",
+        "Access-Control-Request-Headers": "authorization,traceparent,x-api-key,x-request-timeout",
     }
 
     def test_their_pages_are_let_in_by_nothing(self, client: Client) -> None:
