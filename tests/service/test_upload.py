@@ -86,8 +86,6 @@ class TestRefusals:
             pytest.param(b"", id="nothing"),
             pytest.param(b"hello, world", id="text"),
             pytest.param(bytes(10_000), id="zeros"),
-            pytest.param(b"\x89PNG\r\n\x1a\n", id="a PNG signature alone"),
-            pytest.param(b"\xff\xd8\xff\xe0", id="a JPEG marker alone"),
             pytest.param(encoded(plain(1, 16, 16), "ICO"), id="ICO"),
             pytest.param(encoded(plain(1, 16, 16), "PPM"), id="PPM"),
             pytest.param(b"%PDF-1.7\n%%EOF", id="PDF"),
@@ -96,6 +94,15 @@ class TestRefusals:
     )
     def test_what_is_no_supported_image_is_refused_with_the_formats(self, content: bytes) -> None:
         with pytest.raises(BadImageError, match="JPEG, PNG, WEBP, TIFF, BMP, GIF"):
+            pixels_of(content)
+
+    @pytest.mark.parametrize(
+        ("content", "format"), [(b"\x89PNG\r\n\x1a\n", "PNG"), (b"\xff\xd8\xff\xe0", "JPEG")]
+    )
+    def test_a_signature_alone_is_called_what_it_begins(self, content: bytes, format: str) -> None:
+        with pytest.raises(
+            BadImageError, match=f"this kind of {format} is not read, or its header"
+        ):
             pixels_of(content)
 
     @pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF"])
