@@ -199,11 +199,12 @@ class Batcher:
             if self._is_over():
                 return False
             jobs = self._take()
-            alone = self._running == 0 and not self._turns
+            # the answers of other images are being read, by threads that need cores as well
+            others = self._running > 0 or bool(self._turns) or len(self._flows) > 1
             self._running += 1
         try:
             if jobs:
-                self._compute(jobs, alone=alone)
+                self._compute(jobs, alone=not others)
         finally:
             for job in jobs:
                 if not job.future.done():  # nobody must wait for ever

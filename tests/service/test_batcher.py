@@ -189,6 +189,16 @@ class TestLanes:
             assert [mark_of(future) for future in futures] == [0, 1]
         assert device.alone == [True, False]
 
+    def test_nor_while_the_answers_of_another_image_are_read(self) -> None:
+        device = Device()
+        with started(device) as requests:
+            assert mark_of(requests.one(0)) == 0
+            assert mark_of(requests.one(1)) == 1
+            requests.close()
+            with requests.batcher.flow() as flow:
+                assert mark_of(flow.submit(unit(2))) == 2
+        assert device.alone == [True, False, True]
+
 
 class TestFairness:
     def test_requests_take_turns_however_many_units_one_has(self) -> None:
