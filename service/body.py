@@ -26,12 +26,12 @@ class UploadMemory:
         self.held = 0
 
     def take(self, count: int) -> None:
-        """Held whether it is within the limit or not; OverloadedError where it is not."""
-        self.held += count
-        if self.held > self.limit:
+        """OverloadedError, and nothing more held, beyond the limit."""
+        if self.held + count > self.limit:
             raise OverloadedError(
                 f"uploads hold {self.held} bytes of memory already", reason="upload_memory"
             )
+        self.held += count
 
     def give_back(self, count: int) -> None:
         self.held -= count
@@ -66,14 +66,15 @@ class BodyLimit:
         body = _Body(Headers(scope=scope), receive, limit, self.memory, self.patience_s)
 
         async def send_after_body(message: Message) -> None:
-            if message["type"] == "http.response.start":
+            if message["type"] == "http.response.start" and body.unread:
+                body.give_back()  # an answer that does not need the whole has dropped the rest
                 await body.drain()
             await send(message)
 
         try:
             await self.app(scope, body.receive, send_after_body)
         finally:
-            self.memory.give_back(body.held)
+            body.give_back()
 
 
 class _Body:
@@ -110,9 +111,14 @@ class _Body:
         message = await self._in_time()
         if self.received > self.limit:
             raise self._too_large()
-        self.held += self.received - before
         self._memory.take(self.received - before)
+        self.held += self.received - before
         return message
+
+    def give_back(self) -> None:
+        """All that it holds."""
+        self._memory.give_back(self.held)
+        self.held = 0
 
     async def drain(self) -> None:
         """Reads on and drops, for so many bytes and seconds and no more."""

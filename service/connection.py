@@ -7,6 +7,7 @@ clients cannot keep others out.
 """
 
 import asyncio
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +16,7 @@ from service.protocol import BoundedProtocol
 
 HEAD_S = 10.0  # for the head of a request, from the connection's or the head's first byte
 READING_S = 30.0  # without a byte of an answer having been read
+UNSENT_BYTES = 128 * 1024  # that the system may hold beside what is on its way
 REFUSALS = {400: "malformed_http", 431: "head_too_large"}
 
 
@@ -63,6 +65,7 @@ class Connection(BoundedProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        _hold_little(transport.get_extra_info("socket"))
         self._await_head()
         self._all.made(self)
 
@@ -95,7 +98,7 @@ class Connection(BoundedProtocol):
     def on_response_complete(self) -> None:
         if not self.pipeline:
             self._all.has_word(self)
-        if self._in_body:  # of what was answered already: as much time as for a head
+        if self._in_body and not self.pipeline:  # of what was answered: as much time as for a head
             self._await_head()
         self._await_reader()
         super().on_response_complete()
@@ -104,6 +107,7 @@ class Connection(BoundedProtocol):
         """In the middle of an answer that is larger than what the system holds for a reader."""
         super().pause_writing()
         self._all.has_word(self)
+        self._stop_awaiting_reader()  # who has read what there was before
         self._await_reader()
 
     def resume_writing(self) -> None:
@@ -148,3 +152,11 @@ class Connection(BoundedProtocol):
         if self._reader_timer is not None:
             self._reader_timer.cancel()
             self._reader_timer = None
+
+
+def _hold_little(connection: socket.socket | None) -> None:
+    """The system takes megabytes for a slow reader at once and then nothing for minutes, as if he
+    did not read. With less that is not on its way yet, what he reads shows."""
+    option = getattr(socket, "TCP_NOTSENT_LOWAT", None)  # of Linux and macOS
+    if connection is not None and option is not None and connection.family != socket.AF_UNIX:
+        connection.setsockopt(socket.IPPROTO_TCP, option, UNSENT_BYTES)

@@ -40,8 +40,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._refuse(400, "this is not an HTTP/1.1 request")
 
     def _refuse(self, status: int, detail: str) -> None:
-        """Ends the connection, without a word where another answer may be under way on it. A
-        request whose own body it is that cannot be read is given up."""
+        """Ends the connection. A request whose own body it is that cannot be read is given up; one
+        that came whole is answered first, and nothing else is said."""
         cycle = self.cycle
         if cycle is None or cycle.response_complete:
             self.transport.write(_answer(status, detail))
@@ -49,6 +49,10 @@ class BoundedProtocol(HttpToolsProtocol):
             cycle.disconnected = True  # it says no more
             cycle.message_event.set()
             self.transport.write(_answer(status, detail))
+        elif not cycle.more_body and not self.pipeline:
+            cycle.keep_alive = False
+            self.flow.pause_reading()
+            return
         self.transport.close()
 
 

@@ -97,14 +97,17 @@ def _keep(model: Any, checkpoint: Checkpoint, cache: Path | None) -> None:
     path = _kept(checkpoint, cache)
     if path is None:
         return
+    waiting = path.with_name(f"{path.stem}.{os.getpid()}.xml")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        waiting = path.with_name(f"{path.stem}.{os.getpid()}.xml")
         import_private("openvino").save_model(model, waiting, compress_to_fp16=False)
         waiting.with_suffix(".bin").replace(path.with_suffix(".bin"))
         waiting.replace(path)
     except (OSError, RuntimeError) as error:
         logger.warning("%s cannot be kept, the next start calibrates again: %s", path, error)
+        for part in (waiting, waiting.with_suffix(".bin")):
+            with contextlib.suppress(OSError):
+                part.unlink()
 
 
 def _kept(checkpoint: Checkpoint, cache: Path | None) -> Path | None:

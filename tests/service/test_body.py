@@ -8,7 +8,7 @@ import pytest
 from starlette.types import Message, Receive, Scope, Send
 
 from service.body import DRAIN_BYTES, LEAST_BYTES_PER_S, BodyLimit, UploadMemory
-from service.errors import ServiceError
+from service.errors import OverloadedError, ServiceError
 from tests.service.clients import GOOD, Client, assert_problem
 
 
@@ -138,7 +138,27 @@ class TestBodyLimit:
         body = [b"abcd", b"efgh"]
         assert read_limited(Sender(body), CHUNKED, memory=memory) == (200, b"abcdefgh")
         status, detail = read_limited(Sender([*body, b"i"]), CHUNKED, memory=memory)
-        assert (status, b"21 bytes" in detail) == (503, True)
+        assert (status, b"20 bytes" in detail) == (503, True)
+
+    def test_an_upload_that_finds_no_memory_takes_none_from_others(self) -> None:
+        memory = UploadMemory(20)
+        memory.take(12)
+        with pytest.raises(OverloadedError):
+            memory.take(9)
+        memory.take(8)
+        assert memory.held == 20
+
+    def test_what_is_refused_is_given_back_before_the_rest_is_read(self) -> None:
+        memory, held = UploadMemory(100), list[int]()
+
+        class Watched(Sender):
+            async def receive(self) -> Message:
+                held.append(memory.held)
+                return await super().receive()
+
+        sender = Watched([bytes(8)] * 4)
+        assert read_limited(sender, CHUNKED, memory=memory)[0] == 413
+        assert held == [0, 8, 0, 0]
 
     def test_an_upload_that_stalls_is_given_up(self) -> None:
         sender = Sender([b"abc"], stalls=True)

@@ -135,3 +135,16 @@ class TestChoice:
         assert choice.engine.name != "openvino int8"
         assert "openvino int8: agrees with float32 on " in choice.refused[0]
         assert "98.5% are asked" in choice.refused[0]
+
+
+def test_a_full_disk_is_not_made_fuller(
+    model: Any, checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def save_model(model: Any, path: Path, **options: Any) -> None:
+        path.write_bytes(b"the first half")
+        path.with_suffix(".bin").write_bytes(b"")
+        raise RuntimeError("no space left")
+
+    monkeypatch.setattr("openvino.save_model", save_model)
+    int8._keep(model, checkpoint, tmp_path / "cache")
+    assert list((tmp_path / "cache").iterdir()) == []
