@@ -1,4 +1,4 @@
-"""How many requests may be in the service: as many as keep it busy, and as many again.
+"""How many requests may be in the service: as many as keep it busy, and half as many again.
 
 More of them would be answered later and no more of them a second. Who comes when all places are
 taken is told so at once, and his upload is not read.
@@ -54,8 +54,8 @@ class Admission:
 
 
 def places_for(batcher: Batcher, threads: int) -> int:
-    """Twice as many as keep everything busy."""
-    return max(LEAST, 2 * busy_images(batcher, threads))
+    """Half as many again as keep everything busy: whoever waits behind more waits only longer."""
+    return max(LEAST, 3 * busy_images(batcher, threads) // 2)
 
 
 def busy_images(batcher: Batcher, threads: int) -> int:

@@ -41,8 +41,8 @@ def test_uploads_on_their_way_take_no_place() -> None:
     ("lanes", "capacity", "threads", "busy", "places"),
     [
         pytest.param(1, 1, 1, 4, LEAST, id="a small machine"),
-        pytest.param(2, 2, 4, 16, 32, id="a CPU of four cores"),
-        pytest.param(1, 64, 16, 160, 320, id="a GPU"),
+        pytest.param(2, 2, 4, 16, 24, id="a CPU of four cores"),
+        pytest.param(1, 64, 16, 160, 240, id="a GPU"),
     ],
 )
 def test_the_places_follow_from_what_keeps_the_machine_busy(
