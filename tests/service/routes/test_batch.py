@@ -63,7 +63,7 @@ class TestBatch:
 
         def failing(sent: upload.Upload, **limits: int) -> torch.Tensor:
             if sent.name == "1.png":
-                raise MemoryError
+                raise ZeroDivisionError
             return decode(sent, **limits)
 
         monkeypatch.setattr(segmenter, "decode", failing)
