@@ -59,6 +59,18 @@ class RequestContext:
         await self.app(scope, receive, send_with_headers)
 
 
+class _Answer:
+    """Sends, and knows whether an answer has begun, after which there can be no other."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.has_begun = False
+
+    async def __call__(self, message: Message) -> None:
+        self.has_begun = True
+        await self._send(message)
+
+
 class UnexpectedErrors:
     """Answers what nobody expected from within: outside of all middleware, where the framework
     answers it, it would lack their headers."""
@@ -67,17 +79,11 @@ class UnexpectedErrors:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        has_begun = False
-
-        async def send_noted(message: Message) -> None:
-            nonlocal has_begun
-            has_begun = True
-            await send(message)
-
+        answer = _Answer(send)
         try:
-            await self.app(scope, receive, send_noted)
+            await self.app(scope, receive, answer)
         except Exception as error:
-            if has_begun or scope["type"] != "http":
+            if answer.has_begun or scope["type"] != "http":
                 raise
             response = await unexpected_error(Request(scope), error)
             await response(scope, receive, send)
@@ -92,17 +98,11 @@ class CutOffs:
         self.is_stopping = is_stopping
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        has_begun = False
-
-        async def send_noted(message: Message) -> None:
-            nonlocal has_begun
-            has_begun = True
-            await send(message)
-
+        answer = _Answer(send)
         try:
-            await self.app(scope, receive, send_noted)
+            await self.app(scope, receive, answer)
         except asyncio.CancelledError:
-            if has_begun or scope["type"] != "http" or not self.is_stopping():
+            if answer.has_begun or scope["type"] != "http" or not self.is_stopping():
                 raise
             error = OverloadedError("the service is stopping", reason="draining")
             response = await service_error(Request(scope), error)
