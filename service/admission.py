@@ -1,29 +1,47 @@
 """How many requests may be in the service: as many as keep it busy, and half as many again.
 
 More of them would be answered later and no more of them a second. Who comes when all places are
-taken is told so at once, and his upload is not read.
+taken is told so at once, and his upload is not read. A burst may take more places than that, for
+it passes; while requests are being refused it is no burst, and everyone would only wait longer.
 """
 
+import math
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from service.batcher import Batcher
 from service.errors import OverloadedError
 
-LEAST = 16  # a page or a script sends so many at a time, however slow the machine is
+BURST = 16  # a page or a script sends so many at a time, however slow the machine is
+CALM_S = 1.0  # without a refusal, before a burst is let in again: what Retry-After asks for
 
 
 class Admission:
-    """Counts requests; belongs to one event loop. `limit` says how many places there are now."""
+    """Counts requests; belongs to one event loop.
 
-    def __init__(self, limit: Callable[[], int]) -> None:
-        self._limit = limit
+    `lasting` says how many places there are now, however long all are wanted; `burst` is how many
+    there are at least where nobody was refused in the last CALM_S seconds by `clock`.
+    """
+
+    def __init__(
+        self,
+        lasting: Callable[[], int],
+        *,
+        burst: int = 0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._lasting = lasting
+        self._burst = burst
+        self._clock = clock
+        self._refused_at = -math.inf
         self.visitors = 0
         self.inside = 0
 
     @property
     def limit(self) -> int:
-        return self._limit()
+        calm = self._clock() - self._refused_at >= CALM_S
+        return max(self._lasting(), self._burst if calm else 0)
 
     @contextmanager
     def visit(self) -> Iterator[None]:
@@ -48,6 +66,7 @@ class Admission:
 
     def _require_room(self) -> None:
         if self.inside >= self.limit:
+            self._refused_at = self._clock()
             raise OverloadedError(
                 f"{self.inside} requests are being answered already", reason="queue_full"
             )
@@ -55,7 +74,7 @@ class Admission:
 
 def places_for(batcher: Batcher, threads: int) -> int:
     """Half as many again as keep everything busy: whoever waits behind more waits only longer."""
-    return max(LEAST, 3 * busy_images(batcher, threads) // 2)
+    return 3 * busy_images(batcher, threads) // 2
 
 
 def busy_images(batcher: Batcher, threads: int) -> int:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from service.admission import LEAST, Admission, busy_images, places_for
+from service.admission import CALM_S, Admission, busy_images, places_for
 from service.batcher import Batcher
 from service.errors import OverloadedError
 from tests.service.test_batcher import Device
@@ -37,10 +37,33 @@ def test_uploads_on_their_way_take_no_place() -> None:
     assert admission.visitors == 0
 
 
+def test_a_burst_has_more_places_until_someone_is_refused_and_again_when_it_is_calm() -> None:
+    now = 100.0
+    admission = Admission(lambda: 2, burst=4, clock=lambda: now)
+    with admission.place(), admission.place(), admission.place():
+        with admission.place(), pytest.raises(OverloadedError), admission.place():
+            pass
+        assert admission.limit == 2
+        with pytest.raises(OverloadedError, match="3 requests"), admission.place():
+            pass
+    now += CALM_S / 2
+    assert admission.limit == 2
+    with admission.place(), admission.place(), pytest.raises(OverloadedError), admission.visit():
+        pass
+    now += CALM_S / 2
+    assert admission.limit == 2, "the last refusal counts, not the first"
+    now += CALM_S / 2
+    assert admission.limit == 4
+
+
+def test_a_burst_never_has_fewer_places_than_a_lasting_load() -> None:
+    assert Admission(lambda: 9, burst=4).limit == 9
+
+
 @pytest.mark.parametrize(
     ("lanes", "capacity", "threads", "busy", "places"),
     [
-        pytest.param(1, 1, 1, 4, LEAST, id="a small machine"),
+        pytest.param(1, 1, 1, 4, 6, id="a small machine"),
         pytest.param(2, 2, 4, 16, 24, id="a CPU of four cores"),
         pytest.param(1, 64, 16, 160, 240, id="a GPU"),
     ],
