@@ -1,4 +1,4 @@
-"""How many requests may be in the service: as many as keep it busy, and half as many again.
+"""How many requests may be in the service: as many as keep it busy.
 
 More of them would be answered later and no more of them a second. Who comes when all places are
 taken is told so at once, and his upload is not read. A burst may take more places than that, for
@@ -72,12 +72,7 @@ class Admission:
             )
 
 
-def places_for(batcher: Batcher, threads: int) -> int:
-    """Half as many again as keep everything busy: whoever waits behind more waits only longer."""
-    return 3 * busy_images(batcher, threads) // 2
-
-
 def busy_images(batcher: Batcher, threads: int) -> int:
     """As many as keep everything busy: an image in each thread that decodes or encodes, a pass in
-    every lane of the device, and the next."""
+    every lane of the device, and for each of them the next."""
     return 2 * threads + 2 * batcher.engine.lanes * batcher.capacity

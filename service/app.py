@@ -11,7 +11,7 @@ from fastapi.staticfiles import StaticFiles
 from fastapi_offline import FastAPIOffline
 
 from models.errors import ModelError
-from service.admission import BURST, Admission, places_for
+from service.admission import BURST, Admission, busy_images
 from service.body import BodyLimit, UploadMemory
 from service.catalog import Catalog, load_active
 from service.codec import Codec
@@ -113,7 +113,7 @@ def _assemble(
     catalog = Catalog(settings.checkpoints, trust)
     registry = Registry(catalog, loader, model, limit=settings.max_loaded_models)
     admission = Admission(
-        lambda: settings.max_queue or places_for(registry.active.batcher, codec.threads),
+        lambda: settings.max_queue or busy_images(registry.active.batcher, codec.threads),
         burst=0 if settings.max_queue else BURST,
     )
     state = State(settings, Listing(catalog), codec, registry, admission, telemetry)

@@ -81,8 +81,8 @@ class Settings(BaseSettings):
     max_queue: int | None = Field(
         None,
         ge=1,
-        description="requests that may be answered at a time; when absent, half as many again as "
-        "keep the machine busy, and 16 in a burst",
+        description="requests that may be answered at a time; when absent, as many as keep the "
+        "machine busy, and 16 in a burst",
     )
     max_upload_memory: int = Field(
         512 * MIB,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from service.admission import CALM_S, Admission, busy_images, places_for
+from service.admission import CALM_S, Admission, busy_images
 from service.batcher import Batcher
 from service.errors import OverloadedError
 from tests.service.test_batcher import Device
@@ -61,17 +61,16 @@ def test_a_burst_never_has_fewer_places_than_a_lasting_load() -> None:
 
 
 @pytest.mark.parametrize(
-    ("lanes", "capacity", "threads", "busy", "places"),
+    ("lanes", "capacity", "threads", "places"),
     [
-        pytest.param(1, 1, 1, 4, 6, id="a small machine"),
-        pytest.param(2, 2, 4, 16, 24, id="a CPU of four cores"),
-        pytest.param(1, 64, 16, 160, 240, id="a GPU"),
+        pytest.param(1, 1, 1, 4, id="a small machine"),
+        pytest.param(2, 2, 4, 16, id="a CPU of four cores"),
+        pytest.param(1, 64, 16, 160, id="a GPU"),
     ],
 )
 def test_the_places_follow_from_what_keeps_the_machine_busy(
-    lanes: int, capacity: int, threads: int, busy: int, places: int
+    lanes: int, capacity: int, threads: int, places: int
 ) -> None:
     batcher = Batcher(Device(lanes=lanes))
     batcher.capacity = capacity
-    assert busy_images(batcher, threads) == busy
-    assert places_for(batcher, threads) == places
+    assert busy_images(batcher, threads) == places

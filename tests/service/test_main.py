@@ -1,6 +1,7 @@
 """`python -m service`: starting, refusing to start, serving over a real socket, stopping."""
 
 import base64
+import gc
 import json
 import re
 import shlex
@@ -109,6 +110,7 @@ def status_of(*arguments: str | Path, patch: pytest.MonkeyPatch) -> int | str | 
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
+        gc.unfreeze()
 
 
 class TestRefusedStart:
@@ -173,6 +175,21 @@ class TestRefusedStart:
         text = capsys.readouterr().out
         for option in ("--checkpoints", "--model", "--host", "--port", "--device", "--precision"):
             assert option in text
+
+
+def test_the_garbage_collector_leaves_alone_what_the_start_made(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[int] = []
+
+    def serve(app: object, settings: object) -> bool:
+        kept.append(gc.get_freeze_count())
+        return True
+
+    monkeypatch.setattr("service.__main__.serve", serve)
+    options = ["--port", "0", "--device", "cpu"]
+    assert status_of("--checkpoints", folder, *options, patch=monkeypatch) == 0
+    assert kept[0] > 100_000
 
 
 class TestServing:
