@@ -107,14 +107,15 @@ class Workshop:
         count: int = 0,
         rate: float = 0.0,
         seconds: float | None = None,
+        warmup_s: float | None = None,
     ) -> LoadResult:
-        """One turn: warm-up, then `seconds` or the plan's; or `count` requests without a warm-up.
+        """One turn: `warmup_s` and `seconds`, or the plan's; or `count` requests without a warm-up.
         With a `rate` requests come at it, from as many clients as it takes."""
         job = Job(
             port=server.port,
             requests=self.written(pictures or self.pictures, contender),
             clients=clients,
-            warmup_s=0.0 if count else self.plan.warmup_s,
+            warmup_s=0.0 if count else self.plan.warmup_s if warmup_s is None else warmup_s,
             seconds=0.0 if count else seconds or self.plan.seconds,
             count=count,
             timeout_s=LATE_S,
