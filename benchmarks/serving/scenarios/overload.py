@@ -55,9 +55,9 @@ def measure(shop: Workshop) -> list[Table]:
         return [table]
     table.notes.append(
         f"Latencies count from the moment a request was due. Capacity is what {clients} clients "
-        f"are answered, each waiting for its answer: the fewest that reached {NEAR:.0%} of the most "
-        f"answers a second ({number(peak)}), measured before and again {RECOVERY_S:g} s after each "
-        "load; shares and multiples are of the mean of both. The load generator shares the "
+        f"are answered, each waiting for its answer: the fewest that reached {NEAR:.0%} of the "
+        f"most answers a second ({number(peak)}), measured before and again {RECOVERY_S:g} s after "
+        "each load; shares and multiples are of the mean of both. The load generator shares the "
         "processor's cores."
     )
     table.chart = lambda: draw_overload(
