@@ -179,7 +179,7 @@ class TestSegmentTiled:
         assert segmentation.pixels.sum() == height * width
 
     @pytest.mark.parametrize("size", [(16, 24), (5, 24), (16, 7), (1, 1)])
-    def test_one_tile_is_the_plain_forward_pass_exactly(self, size: tuple[int, int]) -> None:
+    def test_one_tile_is_the_plain_forward_pass(self, size: tuple[int, int]) -> None:
         pixels, spec = noise(*size), spec_of()
         network = small_network("unet_resnet50")
         padded = torch.full((3, 16, 24), PADDING_COLOR, dtype=torch.uint8)
@@ -190,7 +190,8 @@ class TestSegmentTiled:
         expected, actual = segment_logits(logits, *size), tiled(pixels, spec, network)
         assert torch.equal(actual.labels, expected.labels)
         assert torch.equal(actual.pixels, expected.pixels)
-        assert torch.equal(actual.confidence, expected.confidence)
+        # to float32's rounding, which follows how many threads share a softmax
+        assert torch.allclose(actual.confidence, expected.confidence, rtol=1e-6, atol=0)
 
     @pytest.mark.parametrize("size", SIZES)
     @pytest.mark.parametrize("batch_size", [1, 2, 1000])

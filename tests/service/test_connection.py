@@ -9,11 +9,10 @@ from pathlib import Path
 import pytest
 
 from tests.service.clients import GOOD
-from tests.service.running import Running, read_to_end, running
+from tests.service.running import HEAD, Running, read_to_end, running
 from tests.service.scrape import parsed, value
 
 LARGE = b"GET /docs/static/swagger-ui-bundle.js HTTP/1.1\r\nHost: x\r\n\r\n"
-HEAD = b"POST /segment HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(GOOD)
 
 
 @pytest.fixture
