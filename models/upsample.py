@@ -37,8 +37,8 @@ def segment_logits(logits: Tensor, height: int, width: int) -> Segmentation:
 
 
 def segment_probabilities(probabilities: Tensor, height: int, width: int) -> Segmentation:
-    """Probabilities (K, h, w) are interpolated to height x width (bilinear, pixel centres aligned,
-    as `F.interpolate(align_corners=False)`), then the class is chosen.
+    """Probabilities, float32 (K, h, w), are interpolated to height x width (bilinear, pixel centres
+    aligned, as `F.interpolate(align_corners=False)`), then the class is chosen.
 
     Beside the answer takes memory for a bounded number of pixels: the probabilities of a
     100-megapixel image would be gigabytes.

@@ -37,6 +37,7 @@ class Admission:
         self._refused_at = -math.inf
         self.visitors = 0
         self.inside = 0
+        self.waiting = 0
 
     @property
     def limit(self) -> int:
@@ -63,6 +64,22 @@ class Admission:
             yield
         finally:
             self.inside -= 1
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Out of its place for as long as a request waits for memory, behind large images: it
+        keeps nothing busy. OverloadedError where as many as there are places wait already."""
+        if self.waiting >= self.limit:
+            raise OverloadedError(
+                f"{self.waiting} images are waiting for memory already", reason="queue_full"
+            )
+        self.waiting += 1
+        self.inside -= 1
+        try:
+            yield
+        finally:
+            self.inside += 1
+            self.waiting -= 1
 
     def _require_room(self) -> None:
         if self.inside >= self.limit:

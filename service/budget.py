@@ -1,22 +1,24 @@
 """How much decoded image there may be at a time."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 
-SMALL = 16  # an image of a sixteenth of the limit waits for small ones alone
-SMALL_SHARE = 4  # what they share: a quarter of the limit, beside it
+# what images of up to a sixteenth, up to a quarter of the largest, and all others have for
+# themselves, as parts of the largest
+SHARES = ((16, 4), (4, 2), (1, 1))
 
 
 class PixelBudget:
     """Pixels that may be in memory at a time, so that memory follows it and not the uploads: the
-    largest image alone, or several smaller, and a quarter more for small ones, which would
-    otherwise wait for minutes while a large image is cut into tiles. Belongs to one event loop.
+    largest image alone, or several smaller, and beside it some for photographs and for small
+    images, which would otherwise wait for minutes while a large image is cut into tiles. Belongs
+    to one event loop.
     """
 
     def __init__(self, largest: int) -> None:
-        self._small_up_to = largest // SMALL
-        self._shares = _Share(largest), _Share(largest // SMALL_SHARE)
+        self._up_to = [largest // part for part, _ in SHARES]
+        self._shares = [_Share(largest // part) for _, part in SHARES]
 
     @property
     def limit(self) -> int:
@@ -33,11 +35,18 @@ class PixelBudget:
         return sum(share.waiting for share in self._shares)
 
     @asynccontextmanager
-    async def hold(self, count: int) -> AsyncIterator[None]:
-        """Waits until `count` pixels are free and holds them. More than the largest would wait for
-        ever."""
-        share = self._shares[count <= self._small_up_to]
-        await share.take(count)
+    async def hold(
+        self, count: int, *, aside: Callable[[], AbstractContextManager[None]] = nullcontext
+    ) -> AsyncIterator[None]:
+        """Holds `count` pixels, no more than the largest image's. Where they are not free it waits
+        until they are, in the context `aside`."""
+        suits = (
+            share for up_to, share in zip(self._up_to, self._shares, strict=True) if count <= up_to
+        )
+        share = next(suits)
+        if not share.take_now(count):
+            with aside():
+                await share.take(count)
         try:
             yield
         finally:
@@ -54,6 +63,13 @@ class _Share:
         self.waiting = 0
         self._turn = asyncio.Lock()
         self._returned = asyncio.Event()
+
+    def take_now(self, count: int) -> bool:
+        """Whether `count` were free, with nobody waiting for them."""
+        if self.waiting or self.free < count:
+            return False
+        self.free -= count
+        return True
 
     async def take(self, count: int) -> None:
         self.waiting += 1

@@ -15,6 +15,8 @@ from service.errors import DeadlineError
 
 T = TypeVar("T")
 
+GIVING_UP_S = 0.05  # what only waits has left its queue by then, before anyone is told
+
 _given_up: set[asyncio.Task[Any]] = set()  # the event loop itself keeps no task alive
 
 
@@ -43,6 +45,7 @@ class Deadline:
                 _given_up.add(task)
                 task.add_done_callback(_end)
                 task.cancel()
+                await asyncio.wait([task], timeout=GIVING_UP_S)
             del task  # in an error's frames it would keep the image from being freed
 
 

@@ -4,7 +4,7 @@ import asyncio
 import base64
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AbstractContextManager, AsyncExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 
@@ -25,6 +25,7 @@ from service.statistics import class_statistics
 from service.tiles import TiledImage
 from service.upload import Upload, decode, pixel_count
 
+Aside = Callable[[], AbstractContextManager[None]]
 OnImage = Callable[[Stages, list[ClassStatistics]], None]
 
 MAX_TILED_SHARE = 4  # pixels of all tiles to those of the largest image: overlap takes two
@@ -84,18 +85,21 @@ class Segmenter:
         self.batcher = batcher
         self._codec = codec
 
-    async def segment(self, upload: Upload, *, image: int = 0) -> Segmented:
-        """`image` is its place among those of the request."""
+    async def segment(
+        self, upload: Upload, *, image: int = 0, aside: Aside = nullcontext
+    ) -> Segmented:
+        """`image` is its place among those of the request. Where it has to wait for memory it
+        does so in the context `aside`."""
         stages, classes = Stages(image), list[ClassStatistics]()
         try:
-            segmented = await self._segment(upload, stages)
+            segmented = await self._segment(upload, stages, aside)
             classes = segmented.classes
             return segmented
         finally:
             if self._on_image is not None:
                 self._on_image(stages, classes)
 
-    async def _segment(self, upload: Upload, stages: Stages) -> Segmented:
+    async def _segment(self, upload: Upload, stages: Stages, aside: Aside) -> Segmented:
         """Pixels count against the budget for as long as they are held: until they were resized,
         or in the input mode `tile`, where tiles are cut from them, until the last was run."""
         codec = self._codec
@@ -103,7 +107,7 @@ class Segmenter:
             count = await codec.decoding(lambda: pixel_count(upload, max_pixels=codec.max_pixels))
         async with AsyncExitStack() as held:
             with stages.timed("queue"):
-                await held.enter_async_context(codec.budget.hold(count))
+                await held.enter_async_context(codec.budget.hold(count, aside=aside))
             with stages.timed("decode"), _memory_for("for the image"):
                 image = await codec.decoding(lambda: self._prepare(upload))
             if self.manifest.input.mode == "resize":

@@ -19,6 +19,7 @@ from service.errors import (
 from service.structure import require_bounded
 
 FIELD = "file"
+MAX_SIDE = 1_000_000  # pixels: what follows a side, and not the area, is bounded by it
 MAX_PARTS = 2000  # above any --max-batch-files, whose own refusal says more than the parser's
 # curl --data-binary announces a form; such a body is taken for the image it is
 RAW_TYPES = ("application/octet-stream", "application/x-www-form-urlencoded", "binary/octet-stream")
@@ -68,8 +69,8 @@ def require_size(upload: Upload, max_bytes: int) -> None:
 
 
 def pixel_count(upload: Upload, *, max_pixels: int) -> int:
-    """From the header alone; TooLargeError when there are more than `max_pixels`, or when the file
-    asks for more work than its size explains."""
+    """From the header alone; TooLargeError when there are more than `max_pixels`, or MAX_SIDE along
+    a side, or when the file asks for more work than its size explains."""
     require_bounded(upload.content)
     try:
         with open_image(upload.content) as image:
@@ -79,6 +80,10 @@ def pixel_count(upload: Upload, *, max_pixels: int) -> int:
     if height * width > max_pixels:
         raise TooLargeError(
             f"the image has {width}x{height} = {width * height} pixels, the limit is {max_pixels}"
+        )
+    if max(height, width) > MAX_SIDE:
+        raise TooLargeError(
+            f"the image has {width}x{height} pixels, the limit of a side is {MAX_SIDE}"
         )
     return height * width
 

@@ -149,7 +149,8 @@ async def _segmented(
 ) -> tuple[LoadedModel, Segmented]:
     """In a place, which is kept for as long as any thread works on it."""
     with state.admission.place(), state.registry.lease(model) as served:
-        return served, await served.segmenter.segment(upload)
+        aside = state.admission.aside
+        return served, await served.segmenter.segment(upload, aside=aside)
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,21 @@ def test_a_burst_never_has_fewer_places_than_a_lasting_load() -> None:
     assert Admission(lambda: 9, burst=4).limit == 9
 
 
+def test_who_waits_for_memory_leaves_his_place_to_others_and_takes_it_again() -> None:
+    admission = Admission(lambda: 1)
+    with admission.place():
+        with admission.aside():
+            assert (admission.inside, admission.waiting) == (0, 1)
+            with (
+                admission.place(),
+                pytest.raises(OverloadedError, match="1 images are waiting"),
+                admission.aside(),
+            ):
+                pass
+        assert (admission.inside, admission.waiting) == (1, 0)
+    assert (admission.inside, admission.waiting) == (0, 0)
+
+
 @pytest.mark.parametrize(
     ("lanes", "capacity", "threads", "places"),
     [

@@ -1,6 +1,8 @@
 """The budget of pixels that may be in memory at a time."""
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -32,7 +34,7 @@ class Holder:
 def test_what_does_not_fit_waits_until_enough_is_free() -> None:
     async def check() -> None:
         budget = PixelBudget(100)
-        small, large = Holder(budget, 10), Holder(budget, 100)
+        small, large = Holder(budget, 30), Holder(budget, 100)
         await settle()
         assert (small.inside, large.inside) == (True, False)
         small.let_go.set()
@@ -60,7 +62,7 @@ def test_what_fits_together_is_held_together() -> None:
 def test_small_images_do_not_overtake_a_large_one() -> None:
     async def check() -> None:
         budget = PixelBudget(100)
-        first, large, small = Holder(budget, 10), Holder(budget, 100), Holder(budget, 10)
+        first, large, small = Holder(budget, 30), Holder(budget, 100), Holder(budget, 30)
         await settle()
         assert (first.inside, large.inside, small.inside) == (True, False, False)
         first.let_go.set()
@@ -102,17 +104,49 @@ def test_who_gives_up_waiting_takes_nothing_and_blocks_nobody() -> None:
     finished(check())
 
 
-def test_small_images_do_not_wait_for_large_ones() -> None:
+def test_neither_photographs_nor_small_images_wait_for_large_ones() -> None:
     async def check() -> None:
         budget = PixelBudget(1600)
         large = [Holder(budget, 1600), Holder(budget, 1600)]
+        photographs = [Holder(budget, 400) for _ in range(3)]
         small = [Holder(budget, 100) for _ in range(5)]
         await settle()
-        assert [holder.inside for holder in large + small] == [True, False, *[True] * 4, False]
-        assert (budget.held, budget.limit, budget.waiting) == (2000, 2000, 2)
-        for holder in large + small:
+        assert [holder.inside for holder in large] == [True, False]
+        assert [holder.inside for holder in photographs] == [True, True, False]
+        assert [holder.inside for holder in small] == [*[True] * 4, False]
+        assert (budget.held, budget.limit, budget.waiting) == (2800, 2800, 3)
+        everyone = large + photographs + small
+        for holder in everyone:
             holder.let_go.set()
-        await asyncio.gather(*(holder.task for holder in large + small))
+        await asyncio.gather(*(holder.task for holder in everyone))
         assert budget.held == 0
+
+    finished(check())
+
+
+def test_only_who_waits_is_aside() -> None:
+    async def check() -> None:
+        budget, aside = PixelBudget(100), []
+
+        @contextmanager
+        def noted() -> Iterator[None]:
+            aside.append("begun")
+            yield
+            aside.append("over")
+
+        async def hold(let_go: asyncio.Event) -> None:
+            async with budget.hold(100, aside=noted):
+                await let_go.wait()
+
+        let_go = asyncio.Event()
+        first = asyncio.create_task(hold(let_go))
+        await settle()
+        assert aside == []
+        second = asyncio.create_task(hold(let_go))
+        await settle()
+        assert aside == ["begun"]
+        let_go.set()
+        await asyncio.gather(first, second)
+        assert aside == ["begun", "over"]
 
     finished(check())

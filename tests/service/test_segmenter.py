@@ -247,6 +247,27 @@ class TestMemory:
 
         finished(load())
 
+    def test_images_that_wait_for_memory_take_no_place_from_small_ones(
+        self, tiled_folder: Path, device: Device
+    ) -> None:
+        async def load() -> None:
+            app = create_app(settings_for(tiled_folder, max_queue=2, max_pixels=1000))
+            admission = app.state.service.admission
+            async with async_client_for(app) as client:
+                posts = [asyncio.create_task(post(client, self.CONTENT))]
+                await asyncio.to_thread(device.busy.wait, 30)
+                for waiting in (1, 2):
+                    posts.append(asyncio.create_task(post(client, self.CONTENT)))
+                    await until(lambda waiting=waiting: admission.waiting == waiting)  # type: ignore[misc]
+                assert_problem(await post(client, self.CONTENT), 503, "2 images are waiting")
+                posts.append(asyncio.create_task(post(client, encoded(plain(1, 6, 5)))))
+                await until(lambda: admission.inside == 2)
+                device.free.set()
+                assert [r.status_code for r in await asyncio.gather(*posts)] == [200] * 4
+            assert (admission.inside, admission.waiting) == (0, 0)
+
+        finished(load())
+
     @pytest.mark.parametrize("failing", [False, True])
     def test_pixels_are_freed_once_the_device_is_done(
         self,

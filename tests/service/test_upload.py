@@ -145,6 +145,13 @@ class TestRefusals:
             pixels_of(content, max_pixels=1199)
 
     @pytest.mark.usefixtures("bounded_memory")
+    @pytest.mark.parametrize(("width", "height"), [(1, 1_000_001), (90_000_000, 1)])
+    def test_a_line_is_refused_whatever_its_area(self, width: int, height: int) -> None:
+        """What is computed for every row or column would take gigabytes."""
+        with pytest.raises(TooLargeError, match=f"{width}x{height} pixels, the limit of a side"):
+            pixels_of(png_claiming(width, height, bytes(100)), max_pixels=100_000_000)
+
+    @pytest.mark.usefixtures("bounded_memory")
     @pytest.mark.parametrize("rows", [b"", bytes(100)], ids=["no data", "few data"])
     def test_a_header_that_claims_60000_by_60000_is_refused(self, rows: bytes) -> None:
         with pytest.raises(TooLargeError, match="60000x60000"):

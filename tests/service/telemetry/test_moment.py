@@ -76,7 +76,7 @@ def test_what_waits_and_what_may() -> None:
     assert value(series, "upload_held_bytes") == 40
     assert value(series, "upload_held_bytes_limit") == 500
     assert value(series, "requests_in_flight") == 3
-    assert value(series, "decode_held_pixels_limit") == 1250
+    assert value(series, "decode_held_pixels_limit") == 1750
 
 
 @pytest.mark.parametrize("ready", [True, False])
