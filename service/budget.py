@@ -8,6 +8,8 @@ from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 # themselves, as parts of the largest
 SHARES = ((16, 4), (4, 2), (1, 1))
 
+Aside = Callable[[], AbstractContextManager[None]]  # entered for as long as an image waits
+
 
 class PixelBudget:
     """Pixels that may be in memory at a time, so that memory follows it and not the uploads: the
@@ -35,9 +37,7 @@ class PixelBudget:
         return sum(share.waiting for share in self._shares)
 
     @asynccontextmanager
-    async def hold(
-        self, count: int, *, aside: Callable[[], AbstractContextManager[None]] = nullcontext
-    ) -> AsyncIterator[None]:
+    async def hold(self, count: int, *, aside: Aside = nullcontext) -> AsyncIterator[None]:
         """Holds `count` pixels, no more than the largest image's. Where they are not free it waits
         until they are, in the context `aside`."""
         suits = (

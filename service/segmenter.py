@@ -4,7 +4,7 @@ import asyncio
 import base64
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, AsyncExitStack, contextmanager, nullcontext
+from contextlib import AsyncExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 
@@ -15,6 +15,7 @@ from models.manifest import Manifest
 from models.tiling import Grid
 from models.upsample import Segmentation, segment_probabilities
 from service.batcher import Batcher, Flow
+from service.budget import Aside
 from service.codec import Codec
 from service.engines.engine import is_out_of_memory
 from service.errors import EngineFailedError, OverloadedError, TooLargeError
@@ -25,7 +26,6 @@ from service.statistics import class_statistics
 from service.tiles import TiledImage
 from service.upload import Upload, decode, pixel_count
 
-Aside = Callable[[], AbstractContextManager[None]]
 OnImage = Callable[[Stages, list[ClassStatistics]], None]
 
 MAX_TILED_SHARE = 4  # pixels of all tiles to those of the largest image: overlap takes two
