@@ -14,7 +14,8 @@ from torch import Tensor
 from models.geometry import PADDING_COLOR, network_input
 from models.manifest import InputSpec
 from models.network import Forward
-from models.upsample import Segmentation, class_sums, segment_probabilities, winners
+from models.upsample import Segmentation, segment_probabilities
+from models.winners import class_sums, winners
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from models.winners import Bins, class_sums, winners
+
 MIXED = 255  # no class has this id
 MAX_MIXED = 0.25  # share of places between classes above which every pixel is computed
 MAX_ELEMENTS = 1 << 19  # probabilities interpolated at a time
@@ -43,78 +45,83 @@ def segment_probabilities(probabilities: Tensor, height: int, width: int) -> Seg
     Beside the answer takes memory for a bounded number of pixels: the probabilities of a
     100-megapixel image would be gigabytes.
     """
-    probabilities = probabilities.contiguous()  # one class after the other
-    best, labels = winners(probabilities)
-    if labels.shape == (height, width):
-        return Segmentation(labels, *class_sums(labels, best, len(probabilities)))
-    rows = _Samples.between(labels.shape[0], height, labels.device)
-    columns = _Samples.between(labels.shape[1], width, labels.device)
-    at_corners = _where_corners_agree(labels)  # (h, w)
-    contenders = _contenders(probabilities, best)  # (C,)
-    contending = probabilities.flatten(1).index_select(0, contenders)  # (C, h w)
-    mixed_share = float((at_corners == MIXED).float().mean())
-    if mixed_share > MAX_MIXED and len(contending) * width <= MAX_ROW:
-        contending = contending.view(-1, *labels.shape)
-        return _every_pixel(contending, contenders, rows, width, len(probabilities))
-    pixels, confidence = _settled_sums(at_corners, best, rows, columns, len(probabilities))
-    full = _spread(at_corners, rows, columns)  # (H, W)
-    flat = full.view(-1)  # (H W,)
-    for begin in range(0, len(flat), MAX_PIXELS):
-        mixed = _places(flat[begin : begin + MAX_PIXELS], MIXED) + begin
-        for part in torch.split(mixed, max(1, MAX_ELEMENTS // len(contending))):
-            between = _interpolated(contending, part, rows, columns)  # (C, n)
-            part_best, part_winners = winners(between)
-            flat[part] = part_labels = _classes_of(part_winners, contenders)
-            counts, sums = class_sums(part_labels, part_best, len(probabilities))
+    num_classes = len(probabilities)
+    lines = probabilities.flatten(1)  # (K, h w)
+    if lines.stride(1) != 1:
+        lines = lines.contiguous()  # one class after the other
+    possible = _possible(lines)  # (C,)
+    lines, size = _only(possible, lines), probabilities.shape[1:]
+    best, leading = (each.view(size) for each in winners(lines, possible))  # (h, w)
+    if size == (height, width):
+        return Segmentation(leading, *class_sums(leading, best, num_classes))
+    rows = _Samples.between(size[0], height, lines.device)
+    columns = _Samples.between(size[1], width, lines.device)
+    at_corners = _where_corners_agree(leading)  # (h, w)
+    contending = _contending(lines, best)
+    lines, classes = _only(contending, lines), possible[contending]
+    if float((at_corners == MIXED).float().mean()) > MAX_MIXED and len(lines) * width <= MAX_ROW:
+        return _every_pixel(lines.view(-1, *size), classes, rows, width, num_classes)
+    pixels, confidence = _settled_sums(at_corners, best, rows, columns, num_classes)
+    labels = _spread(at_corners, rows, columns)  # (H, W)
+    flat = labels.view(-1)  # (H W,)
+    for start in range(0, len(flat), MAX_PIXELS):
+        mixed = _places(flat[start : start + MAX_PIXELS], MIXED) + start
+        for part in torch.split(mixed, max(1, MAX_ELEMENTS // len(lines))):
+            part_best, part_labels = winners(_interpolated(lines, part, rows, columns), classes)
+            flat[part] = part_labels
+            counts, sums = class_sums(part_labels, part_best, num_classes)
             pixels += counts
             confidence += sums
-    return Segmentation(full, pixels, confidence)
+    return Segmentation(labels, pixels, confidence)
 
 
 def _every_pixel(
-    contending: Tensor, contenders: Tensor, rows: "_Samples", width: int, num_classes: int
+    planes: Tensor, classes: Tensor, rows: "_Samples", width: int, num_classes: int
 ) -> Segmentation:
-    """`segment_probabilities` from those of the classes (C,) that can be chosen, (C, h, w), one
-    after the other, a few rows of the image at a time."""
-    count, _, source_width = contending.shape
-    labels = contending.new_empty((len(rows.low), width), dtype=torch.uint8)  # (H, W)
-    pixels = contending.new_zeros(num_classes, dtype=torch.int64)
-    confidence = contending.new_zeros(num_classes, dtype=torch.float64)
+    """`segment_probabilities` from those (C, h, w) of the classes (C,) that can be chosen, a few
+    rows of the image at a time."""
+    count, _, source_width = planes.shape
+    labels = planes.new_empty((len(rows.low), width), dtype=torch.uint8)  # (H, W)
+    pixels = planes.new_zeros(num_classes, dtype=torch.int64)
+    confidence = planes.new_zeros(num_classes, dtype=torch.float64)
     step = max(1, MAX_ELEMENTS // (count * max(width, source_width)))
     for begin in range(0, len(labels), step):
         lines = slice(begin, begin + step)
         low, weight = rows.low[lines], rows.weight[lines, None]
-        below = contending.index_select(1, (low + 1).clamp(max=rows.source - 1))
-        between = contending.index_select(1, low).lerp_(below, weight)  # (C, n, w)
+        below = planes.index_select(1, (low + 1).clamp(max=rows.source - 1))
+        between = planes.index_select(1, low).lerp_(below, weight)  # (C, n, w)
         # in one direction: "bilinear" visits two rows for every pixel, whether or not it has to
         wide = F.interpolate(between, size=width, mode="linear", align_corners=False)
-        best, line_winners = winners(wide)
-        labels[lines] = _classes_of(line_winners, contenders)
+        best, labels[lines] = winners(wide, classes)
         counts, sums = class_sums(labels[lines], best, num_classes)
         pixels += counts
         confidence += sums
     return Segmentation(labels, pixels, confidence)
 
 
-def winners(probabilities: Tensor) -> tuple[Tensor, Tensor]:
-    """(K, ...) -> the largest along K, (...), and its class, uint8 (...), the lowest of equals.
+def _possible(lines: Tensor) -> Tensor:
+    """int64 (C,): the classes (K, n) that are chosen anywhere, or can be between pixels. The
+    highest of K probabilities is at least 1/K, and most of the classes that are not in the picture
+    never come near it."""
+    highest = lines.amax(1)
+    least = highest.max().clamp(max=0.9 / len(lines))  # rounding is not to rule one out
+    return (~(highest < least)).nonzero()[:, 0]  # NaN rules none out
 
-    Several times as fast as `max(0)`, which looks for the index element by element; and on the CPU
-    NumPy compares two to four times as fast as PyTorch.
+
+def _contending(lines: Tensor, best: Tensor) -> Tensor:
+    """int64 (C,): which of the classes (K, n) can be chosen between pixels, given the highest of
+    each.
+
+    A pixel takes at least a quarter of one of its four corners, so what is chosen has at least a
+    quarter of the lowest of `best`.
     """
-    count = len(probabilities)
-    if probabilities.device.type == "cpu" and probabilities.dtype == torch.float32:
-        values = probabilities.detach().numpy()
-        highest = values.max(0)
-        led = (values == highest).view(np.uint8)
-        led *= np.arange(count, 0, -1, dtype=np.uint8).reshape(-1, *[1] * highest.ndim)
-        classes = np.minimum(count - led.max(0), count - 1)
-        return torch.from_numpy(highest), torch.from_numpy(classes)
-    best = probabilities.amax(0)
-    rank = torch.arange(count, 0, -1, dtype=torch.uint8, device=best.device)
-    leads = (probabilities == best).view(torch.uint8) * rank.view(-1, *[1] * best.dim())
-    # nothing equals a NaN: without the limit it would be of class K
-    return best, (count - leads.amax(0)).clamp(max=count - 1)
+    least = 0.2499 * best.min()
+    return (~(lines.amax(1) < least)).nonzero()[:, 0]
+
+
+def _only(wanted: Tensor, lines: Tensor) -> Tensor:
+    """The wanted (C,) of (K, n), in ascending order: (C, n), no copy where they are all."""
+    return lines if len(wanted) == len(lines) else lines.index_select(0, wanted)
 
 
 def _places(values: Tensor, wanted: int) -> Tensor:
@@ -122,36 +129,6 @@ def _places(values: Tensor, wanted: int) -> Tensor:
     if values.device.type == "cpu":  # where NumPy is several times as fast
         return torch.from_numpy(np.flatnonzero(values.numpy() == wanted))
     return (values == wanted).nonzero()[:, 0]
-
-
-def _contenders(probabilities: Tensor, best: Tensor) -> Tensor:
-    """int64 (C,): the classes (K, h, w) that can be chosen anywhere between pixels, given `best`
-    (h, w), the highest of each.
-
-    A pixel takes at least a quarter of one of its four corners, so what is chosen has at least a
-    quarter of the lowest of `best`. Most of the classes that are not in the picture never do.
-    """
-    least = 0.2499 * best.min()  # rounding is not to rule one out
-    # NaN rules none out
-    return (~(probabilities.flatten(1).amax(1) < least)).nonzero()[:, 0]
-
-
-def _classes_of(indices: Tensor, contenders: Tensor) -> Tensor:
-    """uint8, of any shape: places among the contenders (C,) -> their classes."""
-    if indices.device.type == "cpu":  # where NumPy is several times as fast
-        return torch.from_numpy(contenders.numpy().astype(np.uint8)[indices.numpy()])
-    return contenders[indices.long()].to(torch.uint8)
-
-
-def class_sums(labels: Tensor, probability: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
-    """Chosen classes (...) and their probabilities (...) -> how often each was chosen, int64 (K,),
-    and the sum of its probabilities, float64 (K,)."""
-    flat = labels.flatten().long()  # converted once for both
-    if flat.device.type == "cpu":  # where NumPy takes a fifth of the time
-        counts = torch.from_numpy(np.bincount(flat.numpy(), minlength=num_classes))
-    else:
-        counts = torch.bincount(flat, minlength=num_classes)
-    return counts, _sums(flat, probability, num_classes)
 
 
 @dataclass(frozen=True)
@@ -203,18 +180,8 @@ def _settled_sums(
     vertical = above.float() * best + below.float() * _next(best, 0)  # (h, w)
     probability = left.float() * vertical + right.float() * _next(vertical, 1)
     pixels = (above + below) * (left + right)
-    return (
-        _sums(at_corners, pixels, MIXED + 1)[:count].round().long(),
-        _sums(at_corners, probability, MIXED + 1)[:count],
-    )
-
-
-def _sums(labels: Tensor, values: Tensor, count: int) -> Tensor:
-    """float64 (count,): the sum of `values` (...) for each of the labels (...)."""
-    if values.device.type == "cpu":  # where NumPy takes half the time
-        flat = labels.numpy().ravel(), values.numpy().ravel()
-        return torch.from_numpy(np.bincount(*flat, minlength=count))
-    return torch.bincount(labels.flatten().long(), values.flatten().double(), minlength=count)
+    bins = Bins(at_corners.clamp(max=count), count + 1)  # MIXED is the last
+    return bins.sums(pixels)[:count].round().long(), bins.sums(probability)[:count]
 
 
 def _spread(labels: Tensor, rows: _Samples, columns: _Samples) -> Tensor:

@@ -21,7 +21,8 @@ from benchmarks.serving.images import listed
 from benchmarks.serving.own_process import answer, ask
 from models import load_checkpoint
 from models.private_import import import_private
-from models.upsample import class_sums, segment_logits
+from models.upsample import segment_logits
+from models.winners import class_sums
 from service.render import indexed_png
 
 TIMEOUT_S = 1800.0

@@ -10,7 +10,7 @@ from torch import Tensor
 from models.geometry import resize_pixels
 from models.manifest import InputSpec
 from models.pixels import FORMATS, open_image, rgb_pixels
-from models.upsample import winners
+from models.winners import winners
 from service.engines.engine import Engine
 from service.errors import StartupError
 

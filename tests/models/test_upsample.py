@@ -3,23 +3,16 @@
 from collections.abc import Callable
 from unittest.mock import Mock
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as arrays
 from torch import Tensor
 
 from models import upsample
-from models.upsample import (
-    Segmentation,
-    class_sums,
-    segment_logits,
-    segment_probabilities,
-    winners,
-)
+from models.upsample import Segmentation, segment_logits, segment_probabilities
+from models.winners import winners
 from tests.networks import random_images
 
 SIZES = [  # (height, width) of the probabilities, and of the image
@@ -169,6 +162,23 @@ def test_types_are_as_promised() -> None:
     assert segmentation.confidence.shape == (5,)
 
 
+@pytest.mark.parametrize("level", [1e-3, 0.0, torch.nan])
+def test_numbers_that_are_no_probabilities_have_an_answer_as_well(level: float) -> None:
+    """Every class is below what the highest of probabilities cannot be below."""
+    segmentation = segment_probabilities(torch.full((4, 3, 3), level), 5, 5)
+    assert segmentation.pixels.sum() == 25
+    assert segmentation.labels.max() < 4
+
+
+def test_only_classes_that_can_be_chosen_are_interpolated(monkeypatch: pytest.MonkeyPatch) -> None:
+    called = Mock(wraps=upsample._every_pixel)
+    monkeypatch.setattr(upsample, "_every_pixel", called)
+    segment_probabilities(few_of(22, (32, 32)), 50, 60)
+    planes, classes, *_ = called.call_args.args
+    assert classes.tolist() == [1, 4, 7, 10, 13, 16, 19]
+    assert planes.shape == (7, 32, 32)
+
+
 def test_the_order_of_the_elements_in_memory_does_not_matter() -> None:
     probabilities = noise_of(22, (32, 24))
     batch = probabilities[None].contiguous(memory_format=torch.channels_last)
@@ -193,7 +203,7 @@ def test_every_pixel_is_counted_once(
     total = image_height * image_width
     assert segmentation.pixels.sum() == total
     assert 0 < segmentation.confidence.sum() <= total * (1 + 1e-6)
-    counts, _ = class_sums(segmentation.labels, segmentation.labels, 3)
+    counts = torch.bincount(segmentation.labels.flatten().long(), minlength=3)
     assert torch.equal(segmentation.pixels, counts)
 
 
@@ -224,21 +234,3 @@ class TestSegmentLogits:
         logits = (3 * random_images(22, 32, 32)).to(dtype)
         expected = segment_logits(logits.float(), 77, 91)
         assert torch.equal(segment_logits(logits, 77, 91).labels, expected.labels)
-
-
-class TestWinners:
-    @given(
-        arrays.arrays(np.float32, (5, 3, 4), elements=st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]))
-    )
-    def test_are_the_largest_and_the_lowest_of_equals(
-        self, values: "np.ndarray[tuple[int, int, int], np.dtype[np.float32]]"
-    ) -> None:
-        best, labels = winners(torch.from_numpy(values))
-        assert best.tolist() == values.max(0).tolist()
-        assert labels.tolist() == values.argmax(0).tolist()
-        assert labels.dtype == torch.uint8
-
-    def test_no_number_is_still_a_class(self) -> None:
-        best, labels = winners(torch.full((3, 2, 2), torch.nan))
-        assert labels.max() < 3
-        assert best.isnan().all()

@@ -6,7 +6,8 @@ from torch import Tensor
 
 from models import Checkpoint, list_architectures
 from models.geometry import normalise
-from models.upsample import segment_probabilities, winners
+from models.upsample import segment_probabilities
+from models.winners import winners
 from service.engines.torch_engine import TorchEngine
 from tests.networks import manifest_for, small_network
 from tests.service.colours import (
