@@ -4,8 +4,10 @@
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from benchmarks.serving.checkpoints import channels_last, network_inputs
 from benchmarks.serving.images import listed
 from benchmarks.serving.machine import cores
 from benchmarks.serving.openvino_loop import OpenVinoLoop
-from benchmarks.serving.own_process import answer, ask
+from benchmarks.serving.own_process import answer, conversation
 from models import load_checkpoint
 from models.devices import has_fast_bf16, keep_freed_memory
 from trainer.errors import TrainerError
@@ -81,30 +83,38 @@ def fastest(times: list[BareTime], precisions: tuple[str, ...], *, alone: bool =
     return min(found, key=lambda entry: entry.ms or 0.0)
 
 
+@contextmanager
+def bare_process(
+    checkpoint: Path, pictures: Path, *, device: str = "cpu"
+) -> Iterator[Callable[[list[Setup], float], list[BareTime]]]:
+    """To be asked for each of some setups for about so many seconds, again and again: the setup
+    that was measured last stays ready. `pictures` is a folder of photographs."""
+    names = {"checkpoint": str(checkpoint), "pictures": str(pictures), "device": device}
+    with conversation("benchmarks.serving.bare", timeout_s=TIMEOUT_S) as put:
+
+        def measure(setups: list[Setup], seconds: float) -> list[BareTime]:
+            question = {"setups": [asdict(setup) for setup in setups], "seconds": seconds}
+            rows = put({**names, **question})
+            return [BareTime(**{**row, "setup": Setup(**row["setup"])}) for row in rows]
+
+        yield measure
+
+
 def measure_bare(
     checkpoint: Path, pictures: Path, setups: list[Setup], *, seconds: float, device: str = "cpu"
 ) -> list[BareTime]:
-    """Each setup for about `seconds`; `pictures` is a folder of photographs."""
-    question = {
-        "checkpoint": str(checkpoint),
-        "pictures": str(pictures),
-        "setups": [asdict(setup) for setup in setups],
-        "seconds": seconds,
-        "device": device,
-    }
-    rows = ask("benchmarks.serving.bare", question, timeout_s=TIMEOUT_S)
-    return [BareTime(**{**row, "setup": Setup(**row["setup"])}) for row in rows]
+    """Each setup once, in a process for this alone."""
+    with bare_process(checkpoint, pictures, device=device) as measure:
+        return measure(setups, seconds)
 
 
 def respond(question: dict[str, Any]) -> list[dict[str, Any]]:
-    keep_freed_memory()
-    torch.set_num_threads(cores())
-    bench = _Bench(Path(question["checkpoint"]), Path(question["pictures"]), question["device"])
+    bench = _bench(Path(question["checkpoint"]), Path(question["pictures"]), question["device"])
     found = []
     for entry in question["setups"]:
         setup = Setup(**entry)
         try:
-            ms, cpu_ms = milliseconds(bench.prepare(setup), question["seconds"])
+            ms, cpu_ms = milliseconds(bench.prepared(setup), question["seconds"])
             found.append(asdict(BareTime(setup, ms, cpu_ms)))
         except TrainerError:
             reason = f"not installed: {setup.engine}"
@@ -125,6 +135,13 @@ def milliseconds(run: Pass, seconds: float) -> tuple[float, float]:
     return took * 1000 / images, cpu_took * 1000 / images
 
 
+@cache
+def _bench(checkpoint: Path, pictures: Path, device: str) -> "_Bench":
+    keep_freed_memory()
+    torch.set_num_threads(cores())
+    return _Bench(checkpoint, pictures, device)
+
+
 class _Bench:
     """The network on each engine, prepared once for each precision."""
 
@@ -136,8 +153,16 @@ class _Bench:
         self.openvino = OpenVinoLoop(
             self.checkpoint.network, self.inputs, cache, bf16=has_fast_bf16(torch.device("cpu"))
         )
+        self._ready: dict[Setup, Pass] = {}
 
-    def prepare(self, setup: Setup) -> Pass:
+    def prepared(self, setup: Setup) -> Pass:
+        """Only the last stays: all together they would fill the memory."""
+        if setup not in self._ready:
+            self._ready.clear()
+            self._ready[setup] = self._prepare(setup)
+        return self._ready[setup]
+
+    def _prepare(self, setup: Setup) -> Pass:
         images = self._batch(setup.batch)
         if setup.engine == "openvino":
             return self.openvino.prepare(images, setup.precision, setup.streams)

@@ -1,10 +1,20 @@
 """What this machine could answer at most: the bare network and the codecs, measured in the same
-run as the servers, once in every round."""
+run as the servers."""
 
 import logging
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks.serving.bare import BareTime, Setup, all_setups, fastest, measure_bare
+from benchmarks.serving.bare import (
+    BareTime,
+    Setup,
+    all_setups,
+    bare_process,
+    fastest,
+    measure_bare,
+)
 from benchmarks.serving.codec import CodecTime, measure_codec
 from benchmarks.serving.figures import median, throughput_limit
 from benchmarks.serving.machine import best_float, cores
@@ -58,10 +68,27 @@ class Limit:
                 self.setups[precision] = best.setup
 
     def measure(self) -> None:
-        for row in self._time(list(dict.fromkeys(self.setups.values()))):
-            if row.ms is not None:
-                self._forward.setdefault(row.setup, []).append(row.ms)
-                self._forward_cpu.setdefault(row.setup, []).append(row.cpu_ms or 0.0)
+        self._note(self._time(list(dict.fromkeys(self.setups.values()))))
+        self.measure_codec()
+
+    @contextmanager
+    def at_hand(self, precision: str) -> Iterator[Callable[[], float]]:
+        """The network ready to be timed in turn with something else: milliseconds of an image,
+        NaN where no engine ran."""
+        setup = self.setups.get(precision)
+        if setup is None:
+            yield lambda: math.nan
+            return
+        with bare_process(self.checkpoint, self.shop.picture_folder) as measure:
+
+            def forward_ms() -> float:
+                rows = measure([setup], self.shop.plan.bare_seconds)
+                self._note(rows)
+                return rows[0].ms or math.nan
+
+            yield forward_ms
+
+    def measure_codec(self) -> None:
         folder, repeats = self.shop.picture_folder, self.shop.plan.codec_repeats
         self._codec.append(measure_codec(self.checkpoint, folder, repeats=repeats))
 
@@ -85,6 +112,12 @@ class Limit:
 
     def per_second(self, precision: str) -> float:
         return throughput_limit(self.forward_ms(precision), self.codec.ms, cores())
+
+    def _note(self, rows: list[BareTime]) -> None:
+        for row in rows:
+            if row.ms is not None:
+                self._forward.setdefault(row.setup, []).append(row.ms)
+                self._forward_cpu.setdefault(row.setup, []).append(row.cpu_ms or 0.0)
 
     def table(self) -> Table:
         """Every setup that was looked at."""

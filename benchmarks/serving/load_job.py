@@ -40,6 +40,21 @@ class LoadResult:
     verified: int = 0
     failures: list[str] = field(default_factory=list)
 
+    @classmethod
+    def joined(cls, results: "list[LoadResult]") -> "LoadResult":
+        """Of one after the other."""
+        whole = cls()
+        for result in results:
+            whole.seconds += result.seconds
+            whole.cpu_s += result.cpu_s
+            whole.latencies_ms += result.latencies_ms
+            whole.broken += result.broken
+            whole.verified += result.verified
+            whole.failures += result.failures
+            for status, count in result.statuses.items():
+                whole.statuses[status] = whole.statuses.get(status, 0) + count
+        return whole
+
     @property
     def per_second(self) -> float:
         return len(self.latencies_ms) / self.seconds if self.seconds > 0 else 0.0

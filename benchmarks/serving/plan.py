@@ -20,7 +20,8 @@ class Plan:
     streams: tuple[int, ...] = tuple(sorted({1, 2, cores()}))
     gpu_batches: tuple[int, ...] = (8, 16, 32, 64)
     codec_repeats: int = 50
-    latency_requests: int = 200
+    latency_turns: int = 10
+    latency_requests: int = 20  # in a turn
     starts: int = 3
     memory_requests: int = 5000
     memory_step: int = 250
@@ -55,6 +56,7 @@ class Plan:
             streams=(1,),
             gpu_batches=(2,),
             codec_repeats=2,
+            latency_turns=2,
             latency_requests=3,
             starts=1,
             memory_requests=84,
