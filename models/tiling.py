@@ -1,6 +1,7 @@
 """Sliding window: an image at its own resolution, tile by tile, blended so that no seam shows.
 
-For networks trained on crops. Memory follows the tile and one band of tiles, never the image.
+For networks trained on crops. Memory follows the tile, and what one band of tiles has in common
+with the next, never the image.
 """
 
 from collections.abc import Callable, Iterator
@@ -53,6 +54,17 @@ class Axis:
 
     def start(self, index: int) -> int:
         return index * (self.length - self.tile) // (self.count - 1) if self.count > 1 else 0
+
+    def step(self, index: int) -> int:
+        """From the start of a tile to that of the next, or to the end of the side."""
+        following = self.start(index + 1) if index + 1 < self.count else self.length
+        return following - self.start(index)
+
+    @property
+    def common(self) -> int:
+        """How many pixels at most a tile has in common with those that follow."""
+        steps = self.count - 1
+        return self.tile - (self.length - self.tile) // steps if steps else 0
 
     def weights(self, index: int) -> Tensor:
         """float32 (span,): one tile's share at each of its pixels; at any pixel of the side the
@@ -125,8 +137,9 @@ class Grid:
 class Blend:
     """The weighted sum of the tiles' probabilities, added in the grid's order.
 
-    Holds one band, (K, tile, across) float32: a pixel's class is chosen, and its sums forgotten,
-    as soon as no further tile reaches it.
+    A pixel's class is chosen, and its sums forgotten, with the last tile that reaches it. Between
+    tiles it holds what they have in common with those to come: (K, overlap, across) float32 of the
+    next band's, and the last columns of one tile.
     """
 
     def __init__(self, grid: Grid, num_classes: int, device: torch.device) -> None:
@@ -136,52 +149,48 @@ class Blend:
         self._labels = torch.empty(shape, dtype=torch.uint8, device=device)
         self._pixels = torch.zeros(num_classes, dtype=torch.int64, device=device)
         self._confidence = torch.zeros(num_classes, dtype=torch.float64, device=device)
-        band = (
-            (grid.across.length, grid.along.span)
-            if grid.turned
-            else (
-                grid.along.span,
-                grid.across.length,
-            )
-        )
-        sums = torch.zeros(num_classes, *band, device=device)
-        self._sums = sums.transpose(1, 2) if grid.turned else sums  # (K, along, across)
+        common, across = grid.along.common, grid.across.length
+        size = (across, common) if grid.turned else (common, across)
+        self._below = self._upright(torch.empty(num_classes, *size, device=device))
+        self._beside = torch.empty(num_classes, grid.along.span, 0, device=device)
 
     def add(self, probability: Tensor) -> None:
         """(K, h, w) of the next tile."""
         along, across = self._grid.along, self._grid.across
         band, place = divmod(self._added, across.count)
-        if place == 0 and band > 0:
-            self._settle(along.start(band - 1), along.start(band))
-        if self._grid.turned:
-            probability = probability.transpose(1, 2)  # (K, along, across)
+        top, left = along.start(band), across.start(place)
+        depth, width = along.step(band), across.step(place)  # of what no later tile reaches
         weights = along.weights(band)[:, None] * across.weights(place)  # (along, across)
-        left = across.start(place)
-        self._sums[:, :, left : left + across.span].addcmul_(
-            probability[:, : along.span, : across.span], weights.to(probability.device)
-        )
+        shares = self._upright(probability)[:, : along.span, : across.span]
+        sums = shares * weights.to(probability.device)  # (K, along, across)
+        if place > 0:
+            sums[:, :, : self._beside.shape[2]] += self._beside
+        self._beside = sums[:, :, width:]
+        sums = sums[:, :, :width]
+        if band > 0:
+            reached = along.span - along.step(band - 1)
+            sums[:, :reached] += self._below[:, :reached, left : left + width]
+        self._below[:, : along.span - depth, left : left + width] = sums[:, depth:]
+        self._settle(sums[:, :depth], top, left)
         self._added += 1
 
     def finish(self) -> Segmentation:
         """The whole image's answer, once every tile was added."""
-        along = self._grid.along
-        self._settle(along.start(along.count - 1), along.length)
         return Segmentation(self._labels, self._pixels, self._confidence)
 
-    def _settle(self, begin: int, end: int) -> None:
-        """Chooses the classes of the band's first lines, `begin` to `end` of the image, and moves
-        the others up."""
-        done = end - begin
-        probability, index = winners(self._sums[:, :done])  # (done, across)
+    def _settle(self, sums: Tensor, top: int, left: int) -> None:
+        """Chooses the classes where the sums (K, along, across) are complete."""
+        best, chosen = winners(sums)
+        _, depth, width = sums.shape
         labels = self._labels.T if self._grid.turned else self._labels
-        labels[begin:end] = index
-        counts, sums = class_sums(index, probability, len(self._pixels))
+        labels[top : top + depth, left : left + width] = chosen
+        counts, confidence = class_sums(chosen, best, len(self._pixels))
         self._pixels += counts
-        self._confidence += sums
-        keep = self._sums.shape[1] - done
-        for plane in self._sums:  # one by one: the copy between is a class's, not the band's
-            plane[:keep] = plane[done:].clone()
-        self._sums[:, keep:] = 0
+        self._confidence += confidence
+
+    def _upright(self, planes: Tensor) -> Tensor:
+        """(K, rows, columns) <-> (K, along, across)."""
+        return planes.transpose(1, 2) if self._grid.turned else planes
 
 
 @torch.inference_mode()

@@ -255,9 +255,9 @@ import resource, torch
 from models.manifest import InputSpec
 from models.tiling import segment_tiled
 torch.set_num_threads(1)
-scale = torch.linspace(-1, 1, 22).view(22, 1, 1)
+scale = torch.linspace(-1, 1, {classes}).view({classes}, 1, 1)
 spec = InputSpec(mode="tile", height={tile_height}, width={tile_width}, mean=(0.5,) * 3,
-                 std=(0.2,) * 3, stride=16)
+                 std=(0.2,) * 3, stride=16, overlap={overlap})
 def segment(height, width):
     pixels = torch.zeros(1, 1, 1, dtype=torch.uint8).expand(3, height, width)
     return segment_tiled(pixels, spec, lambda images: images[:, :1] * scale, batch_size=1,
@@ -267,6 +267,15 @@ before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 assert segment({height}, {width}).pixels.sum() == {height} * {width}
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 """
+
+
+def peak_growth(**values: object) -> int:
+    """MiB."""
+    script = PEAK_GROWTH.format(**values)
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    return int(done.stdout)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in KiB on Linux")
@@ -284,10 +293,13 @@ def test_memory_follows_the_band_whatever_the_shape_of_the_image(
 ) -> None:
     """A band of 22 x 128 x 500 probabilities is 6 MiB, the whole of 3 megapixels 252, of 1
     megapixel 84."""
-    script = PEAK_GROWTH.format(
-        height=size[0], width=size[1], tile_height=tile_size[0], tile_width=tile_size[1]
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    assert int(done.stdout) < 50
+    sizes = {"height": size[0], "width": size[1]}
+    tile_sizes = {"tile_height": tile_size[0], "tile_width": tile_size[1]}
+    assert peak_growth(**sizes, **tile_sizes, classes=22, overlap=0.25) < 50
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in KiB on Linux")
+def test_of_a_band_only_what_the_next_goes_on_with_is_held() -> None:
+    """The band is 100 MiB, what it has in common with the next 6."""
+    sizes = {"height": 2048, "width": 2048, "tile_height": 128, "tile_width": 128}
+    assert peak_growth(**sizes, classes=100, overlap=0.05) < 50
