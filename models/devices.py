@@ -61,6 +61,11 @@ def _quota(file: Path) -> int | None:
         return None
 
 
+def exact_device(device: torch.device) -> torch.device:
+    """Where what was computed on `device` can be summed in float64, which MPS does not have."""
+    return torch.device("cpu") if device.type == "mps" else device
+
+
 def has_fast_bf16(device: torch.device) -> bool:
     """Whether bfloat16 arithmetic is done by the hardware rather than emulated."""
     if device.type == "cuda":

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from models.devices import exact_device
 from models.geometry import PADDING_COLOR, network_input
 from models.manifest import InputSpec
 from models.network import Forward
@@ -145,6 +146,7 @@ class Blend:
     def __init__(self, grid: Grid, num_classes: int, device: torch.device) -> None:
         self._grid = grid
         self._added = 0
+        self._device = device = exact_device(device)
         shape = (grid.rows.length, grid.columns.length)
         self._labels = torch.empty(shape, dtype=torch.uint8, device=device)
         self._pixels = torch.zeros(num_classes, dtype=torch.int64, device=device)
@@ -161,8 +163,8 @@ class Blend:
         top, left = along.start(band), across.start(place)
         depth, width = along.step(band), across.step(place)  # of what no later tile reaches
         weights = along.weights(band)[:, None] * across.weights(place)  # (along, across)
-        shares = self._upright(probability)[:, : along.span, : across.span]
-        sums = shares * weights.to(probability.device)  # (K, along, across)
+        shares = self._upright(probability.to(self._device))[:, : along.span, : across.span]
+        sums = shares * weights.to(self._device)  # (K, along, across)
         if place > 0:
             sums[:, :, : self._beside.shape[2]] += self._beside
         self._beside = sums[:, :, width:]

@@ -1,4 +1,8 @@
-"""Which class has the highest probability, and what adds up for each class that has."""
+"""Which class has the highest probability, and what adds up for each class that has.
+
+On the CPU by NumPy: it compares two to four times as fast as PyTorch, and begins each of many
+small steps in a third of the time where a forward pass has emptied the caches.
+"""
 
 from typing import Any
 
@@ -7,69 +11,74 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+Values = NDArray[np.float32]
+Labels = NDArray[np.uint8]
+Numbers = NDArray[np.int64]
+
 TURNS = 4
 
 
-def winners(probabilities: Tensor, classes: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """(K, ...) -> the largest along K, (...), and its class, uint8 (...), the lowest of equals.
-    `classes` int64 (K,), ascending, says which classes these are where they are not all.
+def winners(probabilities: Tensor) -> tuple[Tensor, Tensor]:
+    """(K, ...) -> the largest along K, (...), and its class, uint8 (...), the lowest of equals."""
+    classes = torch.arange(len(probabilities), device=probabilities.device)
+    return named_winners(probabilities, classes)
 
-    Several times as fast as `max(0)`, which looks for the index element by element; and on the CPU
-    NumPy compares two to four times as fast as PyTorch.
+
+def named_winners(probabilities: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
+    """`winners` of some classes int64 (C,), ascending, from their probabilities (C, ...).
+
+    Several times as fast as `max(0)`, which looks for the index element by element.
     """
-    if classes is None:
-        classes = torch.arange(len(probabilities), device=probabilities.device)
-    rank = (255 - classes).to(torch.uint8).view(-1, *[1] * (probabilities.dim() - 1))
-    last = classes[-1].to(torch.uint8)  # nothing equals a NaN: it would be of class 255
     if probabilities.device.type == "cpu" and probabilities.dtype == torch.float32:
-        values = probabilities.detach().numpy()
-        highest = values.max(0)
-        led = (values == highest).view(np.uint8)
-        led *= rank.numpy()
-        chosen = np.minimum(255 - led.max(0), last.numpy())
-        return torch.from_numpy(highest), torch.from_numpy(chosen)
+        found = leading(probabilities.detach().numpy(), classes.numpy())
+        return torch.from_numpy(found[0]), torch.from_numpy(found[1])
     best = probabilities.amax(0)
-    leads = (probabilities == best).view(torch.uint8) * rank
-    return best, torch.minimum(255 - leads.amax(0), last)
+    rank = (255 - classes).to(torch.uint8).view(-1, *[1] * best.dim())
+    led = (probabilities == best).view(torch.uint8) * rank
+    return best, torch.minimum(255 - led.amax(0), classes[-1].to(torch.uint8))
+
+
+def leading(values: Values, classes: Numbers) -> tuple[Values, Labels]:
+    """`named_winners` of arrays."""
+    best = values.max(0)
+    led = (values == best).view(np.uint8)
+    led *= (255 - classes).astype(np.uint8).reshape(-1, *[1] * best.ndim)
+    # nothing equals a NaN: without the limit it would be of class 255
+    return best, np.minimum(255 - led.max(0), np.uint8(classes[-1]))
 
 
 def class_sums(labels: Tensor, probability: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
     """Chosen classes (...) and their probabilities (...) -> how often each was chosen, int64 (K,),
     and the sum of its probabilities, float64 (K,)."""
-    bins = Bins(labels, num_classes)
-    return bins.counts(), bins.sums(probability)
+    if labels.device.type == "cpu":
+        bins = Bins(labels.numpy(), num_classes)
+        return torch.from_numpy(bins.counts()), torch.from_numpy(bins.sums(probability.numpy()))
+    flat = labels.flatten().long()
+    sums = torch.bincount(flat, probability.flatten().double(), minlength=num_classes)
+    return torch.bincount(flat, minlength=num_classes), sums
 
 
 class Bins:
     """Adds up for each class what belongs to labels (...).
 
-    On the CPU by NumPy, several times as fast as PyTorch, and with TURNS bins for each class,
-    which pixels take in turn: most have their neighbour's class, and a processor adds to a number
-    only when it knows what the last addition has made of it.
+    Each class has several bins, which pixels take in turn: most have their neighbour's class, and
+    a processor adds to a number only when it knows what the last addition has made of it.
     """
 
-    def __init__(self, labels: Tensor, num_classes: int) -> None:
+    def __init__(self, labels: NDArray[np.integer[Any]], num_classes: int) -> None:
         self._num_classes = num_classes
-        self._on_cpu = labels.device.type == "cpu"
-        if self._on_cpu:
-            turns = (np.arange(labels.shape[-1]) % TURNS) * num_classes
-            labels = torch.from_numpy(np.add(labels.numpy(), turns, dtype=np.int64))
-        self._bins = labels.flatten().long()  # (n,)
+        turns = (np.arange(labels.shape[-1]) % TURNS) * num_classes
+        self._bins = np.add(labels, turns, dtype=np.int64).ravel()
 
-    def counts(self) -> Tensor:
+    def counts(self) -> Numbers:
         """How many labels each class has, int64 (K,)."""
-        if self._on_cpu:
-            counts = np.bincount(self._bins.numpy(), minlength=TURNS * self._num_classes)
-            return self._together(counts)
-        return torch.bincount(self._bins, minlength=self._num_classes)
+        return self._together(np.bincount(self._bins, minlength=TURNS * self._num_classes))
 
-    def sums(self, values: Tensor) -> Tensor:
+    def sums(self, values: NDArray[Any]) -> NDArray[np.float64]:
         """The sum of the `values` (...) of each class's labels, float64 (K,)."""
-        if self._on_cpu:
-            bins, weights = self._bins.numpy(), values.numpy().ravel()
-            sums = np.bincount(bins, weights, minlength=TURNS * self._num_classes)
-            return self._together(sums).double()  # of nothing at all NumPy's are integers
-        return torch.bincount(self._bins, values.flatten().double(), minlength=self._num_classes)
+        sums = np.bincount(self._bins, values.ravel(), minlength=TURNS * self._num_classes)
+        return self._together(sums).astype(np.float64)  # those of nothing at all are integers
 
-    def _together(self, turns: NDArray[Any]) -> Tensor:
-        return torch.from_numpy(turns.reshape(TURNS, self._num_classes).sum(0))
+    def _together(self, turns: NDArray[Any]) -> NDArray[Any]:
+        together: NDArray[Any] = turns.reshape(TURNS, self._num_classes).sum(0)
+        return together

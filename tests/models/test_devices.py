@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from models import ModelError, devices
-from models.devices import choose_device, has_fast_bf16, usable_cores
+from models.devices import choose_device, exact_device, has_fast_bf16, usable_cores
 
 
 @pytest.mark.parametrize(
@@ -187,3 +187,9 @@ def test_without_containers_every_core_is_usable(
     monkeypatch.setattr(devices, "CPU_MAX", tmp_path / "none")
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3, 5}, raising=False)
     assert usable_cores() == 2
+
+
+def test_sums_are_made_where_there_is_float64() -> None:
+    assert exact_device(torch.device("mps")) == torch.device("cpu")
+    assert exact_device(torch.device("cuda:1")) == torch.device("cuda:1")
+    assert exact_device(torch.device("cpu")) == torch.device("cpu")

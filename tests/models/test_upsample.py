@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from models import upsample
+from models import corners, upsample
+from models.samples import Samples
 from models.upsample import Segmentation, segment_logits, segment_probabilities
-from models.winners import winners
+from models.winners import Numbers, Values, winners
 from tests.networks import random_images
 
 SIZES = [  # (height, width) of the probabilities, and of the image
@@ -110,7 +111,8 @@ def test_working_piece_by_piece_changes_nothing(
     probabilities = noise_of(5, size)
     whole = segment_probabilities(probabilities, *image_size)
     monkeypatch.setattr(upsample, "MAX_ELEMENTS", 5 * limit)
-    monkeypatch.setattr(upsample, "MAX_PIXELS", 7 * limit)
+    monkeypatch.setattr(corners, "MAX_ELEMENTS", 5 * limit)
+    monkeypatch.setattr(corners, "MAX_PIXELS", 7 * limit)
     pieces = segment_probabilities(probabilities, *image_size)
     assert torch.equal(pieces.labels, whole.labels)
     assert torch.equal(pieces.pixels, whole.pixels)
@@ -119,15 +121,15 @@ def test_working_piece_by_piece_changes_nothing(
 
 def test_pieces_are_no_larger_than_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = []
-    interpolated = upsample._interpolated
+    interpolated = corners._interpolated
 
-    def noting(probabilities: Tensor, positions: Tensor, *samples: upsample._Samples) -> Tensor:
-        sizes.append(positions.numel())
-        return interpolated(probabilities, positions, *samples)
+    def noting(lines: Values, positions: Numbers, *samples: Samples) -> Values:
+        sizes.append(len(positions))
+        return interpolated(lines, positions, *samples)
 
     monkeypatch.setattr(upsample, "MAX_MIXED", 1.0)
-    monkeypatch.setattr(upsample, "MAX_ELEMENTS", 5 * 60)
-    monkeypatch.setattr(upsample, "_interpolated", noting)
+    monkeypatch.setattr(corners, "MAX_ELEMENTS", 5 * 60)
+    monkeypatch.setattr(corners, "_interpolated", noting)
     segment_probabilities(noise_of(5, (16, 16)), 50, 60)
     assert max(sizes) == 60
     assert sum(sizes) <= 50 * 60
