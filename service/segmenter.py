@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import math
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager, nullcontext
@@ -115,7 +116,7 @@ class Segmenter:
             with self.batcher.flow() as flow:
                 compute = self._whole if self.manifest.input.mode == "resize" else self._in_tiles
                 segmentation = await compute(flow, image, stages)
-        if not segmentation.confidence.isfinite().all():
+        if not all(map(math.isfinite, segmentation.confidence.tolist())):
             raise EngineFailedError("the network's answer for this image holds no numbers")
         height, width = image.height, image.width
         del image  # whose pixels count no more
