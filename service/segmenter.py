@@ -145,7 +145,8 @@ class Segmenter:
             )
 
     async def _in_tiles(self, flow: Flow, image: _Image, stages: Stages) -> Segmentation:
-        """A few tiles are on their way at a time: memory follows them and one band of the image."""
+        """A few tiles are on their way at a time: memory follows them, and what the image's bands
+        of tiles have in common."""
         tiles = TiledImage(image.pixels, self.manifest, self.batcher.engine.device)
         ahead = 2 * self.batcher.engine.lanes * self.batcher.capacity
         pending = deque(flow.submit(tile) for tile in tiles.cut(ahead))
