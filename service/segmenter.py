@@ -5,7 +5,7 @@ import base64
 import math
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import AsyncExitStack, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 
@@ -16,7 +16,7 @@ from models.manifest import Manifest
 from models.tiling import Grid
 from models.upsample import Segmentation, segment_probabilities
 from service.batcher import Batcher, Flow
-from service.budget import Aside
+from service.budget import Aside, Hold
 from service.codec import Codec
 from service.engines.engine import is_out_of_memory
 from service.errors import EngineFailedError, OverloadedError, TooLargeError
@@ -103,16 +103,10 @@ class Segmenter:
     async def _segment(self, upload: Upload, stages: Stages, aside: Aside) -> Segmented:
         """Pixels count against the budget for as long as they are held: until they were resized,
         or in the input mode `tile`, where tiles are cut from them, until the last was run."""
-        codec = self._codec
-        with stages.timed("decode"):
-            count = await codec.decoding(lambda: pixel_count(upload, max_pixels=codec.max_pixels))
-        async with AsyncExitStack() as held:
-            with stages.timed("queue"):
-                await held.enter_async_context(codec.budget.hold(count, aside=aside))
-            with stages.timed("decode"), _memory_for("for the image"):
-                image = await codec.decoding(lambda: self._prepare(upload))
+        with self._codec.budget.hold() as hold:
+            image = await self._decoded(upload, hold, stages, aside)
             if self.manifest.input.mode == "resize":
-                await held.aclose()
+                hold.give_back()
             with self.batcher.flow() as flow:
                 compute = self._whole if self.manifest.input.mode == "resize" else self._in_tiles
                 segmentation = await compute(flow, image, stages)
@@ -132,6 +126,25 @@ class Segmenter:
             png=png,
             timing_ms=stages.timing_ms(),
         )
+
+    async def _decoded(self, upload: Upload, hold: Hold, stages: Stages, aside: Aside) -> _Image:
+        """In one go where there is memory for its pixels, which only its header tells."""
+        codec = self._codec
+        count = 0
+
+        def at_once() -> _Image | None:
+            nonlocal count
+            count = pixel_count(upload, max_pixels=codec.max_pixels)
+            return self._prepare(upload) if hold.take_now(count) else None
+
+        with stages.timed("decode"), _memory_for("for the image"):
+            image = await codec.decoding(at_once)
+        if image is not None:
+            return image
+        with stages.timed("queue"):
+            await hold.take(count, aside=aside)
+        with stages.timed("decode"), _memory_for("for the image"):
+            return await codec.decoding(lambda: self._prepare(upload))
 
     async def _whole(self, flow: Flow, image: _Image, stages: Stages) -> Segmentation:
         answer = await asyncio.wrap_future(flow.submit(image.pixels))

@@ -2,11 +2,12 @@
 
 import asyncio
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
 
-from service.budget import PixelBudget
+from service.budget import Hold, PixelBudget
 from tests.service.clients import finished
 
 
@@ -25,7 +26,8 @@ class Holder:
         self.task = asyncio.create_task(self._hold(budget, count))
 
     async def _hold(self, budget: PixelBudget, count: int) -> None:
-        async with budget.hold(count):
+        with budget.hold() as hold:
+            await hold.take(count)
             self.inside = True
             await self.let_go.wait()
         self.inside = False
@@ -75,14 +77,17 @@ def test_small_images_do_not_overtake_a_large_one() -> None:
     finished(check())
 
 
+def hold_and_fail(hold: Hold) -> None:
+    assert hold.take_now(100)
+    raise ValueError("broken image")
+
+
 def test_a_failure_gives_its_pixels_back() -> None:
     async def check() -> None:
         budget = PixelBudget(100)
-        with pytest.raises(ValueError, match="broken image"):
-            async with budget.hold(100):
-                raise ValueError("broken image")
-        async with asyncio.timeout(10), budget.hold(100):
-            pass
+        with pytest.raises(ValueError, match="broken image"), budget.hold() as hold:
+            hold_and_fail(hold)
+        assert budget.hold().take_now(100)
 
     finished(check())
 
@@ -98,8 +103,7 @@ def test_who_gives_up_waiting_takes_nothing_and_blocks_nobody() -> None:
         first.let_go.set()
         last.let_go.set()
         await last.task
-        async with asyncio.timeout(10), budget.hold(100):
-            pass
+        assert budget.hold().take_now(100)
 
     finished(check())
 
@@ -135,7 +139,8 @@ def test_only_who_waits_is_aside() -> None:
             aside.append("over")
 
         async def hold(let_go: asyncio.Event) -> None:
-            async with budget.hold(100, aside=noted):
+            with budget.hold() as holding:
+                await holding.take(100, aside=noted)
                 await let_go.wait()
 
         let_go = asyncio.Event()
@@ -148,5 +153,34 @@ def test_only_who_waits_is_aside() -> None:
         let_go.set()
         await asyncio.gather(first, second)
         assert aside == ["begun", "over"]
+
+    finished(check())
+
+
+def test_threads_take_what_is_free_and_no_more() -> None:
+    async def check() -> None:
+        budget = PixelBudget(4000)
+        holds = [budget.hold() for _ in range(64)]
+        with ThreadPoolExecutor(16) as threads:
+            taken = list(threads.map(lambda hold: hold.take_now(250), holds))
+        assert taken.count(True) == 4  # of a quarter of the largest, in the share of the small
+        assert budget.held == 1000
+        for hold in holds:
+            hold.give_back()
+        assert budget.held == 0
+
+    finished(check())
+
+
+def test_no_thread_overtakes_who_waits() -> None:
+    async def check() -> None:
+        budget = PixelBudget(100)
+        first, waiting = Holder(budget, 60), Holder(budget, 100)
+        await settle()
+        with ThreadPoolExecutor(1) as thread:
+            assert not thread.submit(budget.hold().take_now, 40).result()
+        for holder in (first, waiting):
+            holder.let_go.set()
+        await asyncio.gather(first.task, waiting.task)
 
     finished(check())
