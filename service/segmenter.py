@@ -185,7 +185,7 @@ class Segmenter:
 
     def _prepare(self, upload: Upload) -> _Image:
         spec = self.manifest.input
-        pixels = decode(upload, max_pixels=self._codec.max_pixels)  # (3, H, W)
+        pixels = decode(upload)  # (3, H, W)
         _, height, width = pixels.shape
         if spec.mode == "resize":
             pixels = resize_pixels(pixels, spec.height, spec.width)

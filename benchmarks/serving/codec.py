@@ -22,7 +22,7 @@ from models import load_checkpoint
 from models.geometry import resize_pixels
 from models.upsample import segment_probabilities
 from service.render import indexed_png
-from service.upload import Upload, decode
+from service.upload import Upload, decode, pixel_count
 
 TIMEOUT_S = 600.0
 MAX_PIXELS = 100_000_000
@@ -68,7 +68,8 @@ def respond(question: dict[str, Any]) -> dict[str, float]:
     labels = [choose(*pair) for pair in pairs]
 
     def prepare(upload: Upload) -> Tensor:
-        return resize_pixels(decode(upload, max_pixels=MAX_PIXELS), spec.height, spec.width)
+        pixel_count(upload, max_pixels=MAX_PIXELS)
+        return resize_pixels(decode(upload), spec.height, spec.width)
 
     repeats = question["repeats"]
     return {

@@ -169,8 +169,8 @@ def decoded_pixels(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     counts: list[int] = []
     decode = upload.decode
 
-    def noting(sent: upload.Upload, *, max_pixels: int) -> torch.Tensor:
-        pixels = decode(sent, max_pixels=max_pixels)
+    def noting(sent: upload.Upload) -> torch.Tensor:
+        pixels = decode(sent)
         counts.append(pixels.shape[1] * pixels.shape[2])
         return pixels
 

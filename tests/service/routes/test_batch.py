@@ -61,10 +61,10 @@ class TestBatch:
     ) -> None:
         decode = upload.decode
 
-        def failing(sent: upload.Upload, **limits: int) -> torch.Tensor:
+        def failing(sent: upload.Upload) -> torch.Tensor:
             if sent.name == "1.png":
                 raise ZeroDivisionError
-            return decode(sent, **limits)
+            return decode(sent)
 
         monkeypatch.setattr(segmenter, "decode", failing)
         results = batch(client, GOOD, GOOD, GOOD).json()["results"]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from service.upload import Upload, decode
+from service.upload import Upload, decode, pixel_count
 from tests.service.colours import Pixels
 
 MODES = ("1", "L", "P", "RGB", "RGBA", "CMYK")
@@ -57,7 +57,9 @@ def test_what_was_stored_is_seen(format: str, mode: str, options: dict[str, Any]
     stored = picture().quantize(64) if mode == "P" else picture().convert(mode)
     stream = BytesIO()
     stored.save(stream, format, **options)
-    found = decode(Upload(None, stream.getvalue()), max_pixels=64 * 48).permute(1, 2, 0).numpy()
+    upload = Upload(None, stream.getvalue())
+    assert pixel_count(upload, max_pixels=64 * 48) == 64 * 48
+    found = decode(upload).permute(1, 2, 0).numpy()
     wanted = np.asarray(stored.convert("RGB")).astype(int)
     assert found.shape == wanted.shape
     bound = 4 if format == "JPEG" and mode != "1" else 40 if format == "JPEG" else 0
