@@ -4,8 +4,7 @@ Interpolation is a weighted mean, so where the same class leads at all four corn
 it leads at the pixel too. Only the pixels between corners that disagree, a few in a hundred on
 photographs, are computed class by class.
 
-All of it by NumPy, whose many small steps begin in a third of the time that PyTorch's take where a
-forward pass has emptied the caches.
+All of it by NumPy, for the reason that `winners` gives.
 """
 
 import numpy as np

@@ -138,9 +138,9 @@ class Grid:
 class Blend:
     """The weighted sum of the tiles' probabilities, added in the grid's order.
 
-    A pixel's class is chosen, and its sums forgotten, with the last tile that reaches it. Between
-    tiles it holds what they have in common with those to come: (K, overlap, across) float32 of the
-    next band's, and the last columns of one tile.
+    A pixel's class is chosen, and its sums forgotten, with the last tile that reaches it. It holds
+    one tile's sums, and what tiles have in common with those to come: (K, overlap, across) float32
+    of the next band's, and the last columns of one tile.
     """
 
     def __init__(self, grid: Grid, num_classes: int, device: torch.device) -> None:
@@ -151,10 +151,16 @@ class Blend:
         self._labels = torch.empty(shape, dtype=torch.uint8, device=device)
         self._pixels = torch.zeros(num_classes, dtype=torch.int64, device=device)
         self._confidence = torch.zeros(num_classes, dtype=torch.float64, device=device)
-        common, across = grid.along.common, grid.across.length
-        size = (across, common) if grid.turned else (common, across)
-        self._below = self._upright(torch.empty(num_classes, *size, device=device))
-        self._beside = torch.empty(num_classes, grid.along.span, 0, device=device)
+        along, across = grid.along, grid.across
+
+        def planes(rows: int, columns: int) -> Tensor:
+            """float32 (K, along, across), in memory as the tiles are."""
+            size = (columns, rows) if grid.turned else (rows, columns)
+            return self._upright(torch.empty(num_classes, *size, device=device))
+
+        self._tile = planes(along.span, across.span)
+        self._beside = planes(along.span, across.common)
+        self._below = planes(along.common, across.length)
 
     def add(self, probability: Tensor) -> None:
         """(K, h, w) of the next tile."""
@@ -164,10 +170,11 @@ class Blend:
         depth, width = along.step(band), across.step(place)  # of what no later tile reaches
         weights = along.weights(band)[:, None] * across.weights(place)  # (along, across)
         shares = self._upright(probability.to(self._device))[:, : along.span, : across.span]
-        sums = shares * weights.to(self._device)  # (K, along, across)
+        sums = torch.mul(shares, weights.to(self._device), out=self._tile)  # (K, along, across)
         if place > 0:
-            sums[:, :, : self._beside.shape[2]] += self._beside
-        self._beside = sums[:, :, width:]
+            reached = across.span - across.step(place - 1)
+            sums[:, :, :reached] += self._beside[:, :, :reached]
+        self._beside[:, :, : across.span - width] = sums[:, :, width:]
         sums = sums[:, :, :width]
         if band > 0:
             reached = along.span - along.step(band - 1)

@@ -16,8 +16,9 @@ from models.samples import Samples
 from models.winners import class_sums, named_winners
 
 MAX_MIXED = 0.25  # share of places between classes above which every pixel is computed
-MAX_ELEMENTS = 1 << 19  # probabilities interpolated at a time
-MAX_ROW = 1 << 22  # probabilities of one of the image's rows, where every pixel is computed
+MAX_STRIP = 1 << 19  # probabilities of some of the image's rows at a time: they stay in a cache
+MAX_DEVICE_STRIP = 1 << 24  # not on the CPU, where each strip is a dozen kernels to launch
+MAX_ROW = 1 << 22  # probabilities of one row, where every pixel is computed
 
 
 @dataclass(frozen=True)
@@ -36,13 +37,13 @@ def segment_logits(logits: Tensor, height: int, width: int) -> Segmentation:
 
 
 def segment_probabilities(probabilities: Tensor, height: int, width: int) -> Segmentation:
-    """Probabilities, float32 (K, h, w), are interpolated to height x width (bilinear, pixel centres
-    aligned, as `F.interpolate(align_corners=False)`), then the class is chosen.
+    """Probabilities (K, h, w) are interpolated to height x width in float32 (bilinear, pixel
+    centres aligned, as `F.interpolate(align_corners=False)`), then the class is chosen.
 
     Beside the answer takes memory for a bounded number of pixels: the probabilities of a
     100-megapixel image would be gigabytes.
     """
-    probabilities = probabilities.to(exact_device(probabilities.device))
+    probabilities = probabilities.to(exact_device(probabilities.device), torch.float32)
     num_classes, source_height, source_width = probabilities.shape
     lines = probabilities.flatten(1)  # (K, h w)
     if lines.stride(1) != 1:
@@ -54,6 +55,8 @@ def segment_probabilities(probabilities: Tensor, height: int, width: int) -> Seg
     if (source_height, source_width) == (height, width):
         best, labels = named_winners(planes, classes)
         return Segmentation(labels, *class_sums(labels, best, num_classes))
+    if len(planes) * width > MAX_ROW:  # only the CPU has a way that needs no whole row
+        planes, classes = planes.cpu(), classes.cpu()
     if planes.device.type == "cpu":
         corners = Corners(planes.detach().numpy(), classes.numpy())
         planes, classes = torch.from_numpy(corners.planes), torch.from_numpy(corners.classes)
@@ -76,7 +79,8 @@ def _every_pixel(
     low, following, weight = (
         torch.from_numpy(each).to(planes.device) for each in (rows.low, rows.next, rows.weight)
     )
-    step = max(1, MAX_ELEMENTS // (count * max(width, source_width)))
+    most = MAX_STRIP if planes.device.type == "cpu" else MAX_DEVICE_STRIP
+    step = max(1, most // (count * max(width, source_width)))
     for begin in range(0, height, step):
         lines = slice(begin, begin + step)
         between = planes.index_select(1, low[lines])  # (C, n, w)
@@ -94,7 +98,7 @@ def _possible(lines: Tensor) -> Tensor:
     """int64 (C,): the classes (K, n) that are chosen anywhere, or can be between pixels. The
     highest of K probabilities is at least 1/K, and most of the classes that are not in the picture
     never come near it."""
-    if lines.device.type == "cpu" and lines.dtype == torch.float32:  # where NumPy is faster
+    if lines.device.type == "cpu":
         highest = torch.from_numpy(lines.detach().numpy().max(1))
     else:
         highest = lines.amax(1)

@@ -53,9 +53,17 @@ def class_sums(labels: Tensor, probability: Tensor, num_classes: int) -> tuple[T
     if labels.device.type == "cpu":
         bins = Bins(labels.numpy(), num_classes)
         return torch.from_numpy(bins.counts()), torch.from_numpy(bins.sums(probability.numpy()))
+    return _sums_on_device(labels, probability, num_classes)
+
+
+def _sums_on_device(labels: Tensor, probability: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
+    """`class_sums` without waiting for the device, as `bincount` does to look for the highest."""
     flat = labels.flatten().long()
-    sums = torch.bincount(flat, probability.flatten().double(), minlength=num_classes)
-    return torch.bincount(flat, minlength=num_classes), sums
+    pixels = torch.zeros(num_classes, dtype=torch.int64, device=labels.device)
+    confidence = torch.zeros(num_classes, dtype=torch.float64, device=labels.device)
+    pixels.index_add_(0, flat, torch.ones_like(flat))
+    confidence.index_add_(0, flat, probability.flatten().double())
+    return pixels, confidence
 
 
 class Bins:

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -108,18 +107,25 @@ def measure_bare(
         return measure(setups, seconds)
 
 
-def respond(question: dict[str, Any]) -> list[dict[str, Any]]:
-    bench = _bench(Path(question["checkpoint"]), Path(question["pictures"]), question["device"])
-    found = []
-    for entry in question["setups"]:
-        setup = Setup(**entry)
+class Responder:
+    """Of the process: questions of one checkpoint find it loaded."""
+
+    def __init__(self) -> None:
+        self._names: tuple[str, ...] = ()
+
+    def __call__(self, question: dict[str, Any]) -> list[dict[str, Any]]:
+        names = (question["checkpoint"], question["pictures"], question["device"])
+        if names != self._names:
+            self._bench = _Bench(Path(names[0]), Path(names[1]), names[2])
+            self._names = names
+        setups = (Setup(**entry) for entry in question["setups"])
+        return [asdict(self._timed(setup, question["seconds"])) for setup in setups]
+
+    def _timed(self, setup: Setup, seconds: float) -> BareTime:
         try:
-            ms, cpu_ms = milliseconds(bench.prepared(setup), question["seconds"])
-            found.append(asdict(BareTime(setup, ms, cpu_ms)))
+            return BareTime(setup, *milliseconds(self._bench.prepared(setup), seconds))
         except TrainerError:
-            reason = f"not installed: {setup.engine}"
-            found.append(asdict(BareTime(setup, None, reason=reason)))
-    return found
+            return BareTime(setup, None, reason=f"not installed: {setup.engine}")
 
 
 def milliseconds(run: Pass, seconds: float) -> tuple[float, float]:
@@ -133,13 +139,6 @@ def milliseconds(run: Pass, seconds: float) -> tuple[float, float]:
         passes += 1
     took, cpu_took = time.perf_counter() - began, time.process_time() - cpu
     return took * 1000 / images, cpu_took * 1000 / images
-
-
-@cache
-def _bench(checkpoint: Path, pictures: Path, device: str) -> "_Bench":
-    keep_freed_memory()
-    torch.set_num_threads(cores())
-    return _Bench(checkpoint, pictures, device)
 
 
 class _Bench:
@@ -190,4 +189,6 @@ class _Bench:
 
 
 if __name__ == "__main__":
-    answer(respond)
+    keep_freed_memory()
+    torch.set_num_threads(cores())
+    answer(Responder())

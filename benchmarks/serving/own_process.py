@@ -4,7 +4,6 @@ What a library keeps from one measurement, threads and memory above all, is gone
 """
 
 import json
-import signal
 import subprocess
 import sys
 import tempfile
@@ -41,7 +40,13 @@ def conversation(module: str, *, timeout_s: float) -> Iterator[Callable[[object]
 
         def put(question: object) -> Any:
             assert process.stdin is not None
-            timer = threading.Timer(timeout_s, process.kill)
+            late = threading.Event()
+
+            def give_up() -> None:
+                late.set()
+                process.kill()
+
+            timer = threading.Timer(timeout_s, give_up)
             timer.start()
             try:
                 process.stdin.write(json.dumps(question) + "\n")
@@ -51,7 +56,7 @@ def conversation(module: str, *, timeout_s: float) -> Iterator[Callable[[object]
                 process.wait()
             finally:
                 timer.cancel()
-            if process.returncode == -signal.SIGKILL:
+            if late.is_set():
                 raise BenchmarkError(f"{module}: no answer within {timeout_s:.0f} s")
             errors.seek(0)
             lines = errors.read().strip().splitlines() or [f"status {process.returncode}"]

@@ -1,4 +1,4 @@
-"""The sliding window: every pixel, no seams, and no more memory than a band of tiles."""
+"""The sliding window: every pixel, no seams, and no more memory than tiles have in common."""
 
 import subprocess
 import sys
@@ -130,6 +130,16 @@ class TestAxis:
             assert weights.min() > 0
             total[axis.start(index) : axis.start(index) + axis.span] += weights
         assert torch.allclose(total, torch.ones(length), atol=1e-6)
+
+    @settings(deadline=None)
+    @given(length=st.integers(1, 3000), tile=st.integers(8, 200), overlap=overlaps)
+    def test_what_a_tile_has_in_common_with_those_that_follow(
+        self, length: int, tile: int, overlap: float
+    ) -> None:
+        axis = Axis.spread(length, tile, overlap=overlap)
+        shared = [axis.span - axis.step(index) for index in range(axis.count)]
+        assert shared[-1] == 0
+        assert axis.common == max(shared)
 
     def test_no_more_tiles_than_needed(self) -> None:
         assert Axis.spread(256, 256, overlap=0.25).count == 1
@@ -288,7 +298,7 @@ def peak_growth(**values: object) -> int:
         ((1_000_000, 1), (1024, 8)),
     ],
 )
-def test_memory_follows_the_band_whatever_the_shape_of_the_image(
+def test_memory_does_not_follow_the_image_whatever_its_shape(
     size: tuple[int, int], tile_size: tuple[int, int]
 ) -> None:
     """A band of 22 x 128 x 500 probabilities is 6 MiB, the whole of 3 megapixels 252, of 1

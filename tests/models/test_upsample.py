@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from unittest.mock import Mock
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -11,6 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from models import corners, upsample
+from models.corners import Corners
+from models.devices import exact_device
 from models.samples import Samples
 from models.upsample import Segmentation, segment_logits, segment_probabilities
 from models.winners import Numbers, Values, winners
@@ -95,11 +98,11 @@ def test_a_class_can_win_between_pixels_none_of_which_it_wins() -> None:
 def test_a_class_can_win_with_little_more_than_a_quarter_of_the_highest() -> None:
     probabilities = torch.zeros(5, 2, 2)
     probabilities[:4].view(4, 4).fill_diagonal_(0.8)  # every corner is of a class of its own
-    probabilities[4] = 0.21
+    probabilities[4] = 0.201
     segmentation = segment_probabilities(probabilities, 1, 1)
     assert segmentation.labels.tolist() == [[4]]
     assert segmentation.pixels.tolist() == [0, 0, 0, 0, 1]
-    assert segmentation.confidence[4] == pytest.approx(0.21)
+    assert segmentation.confidence[4] == pytest.approx(0.201)
 
 
 @pytest.mark.usefixtures("way")
@@ -110,7 +113,7 @@ def test_working_piece_by_piece_changes_nothing(
 ) -> None:
     probabilities = noise_of(5, size)
     whole = segment_probabilities(probabilities, *image_size)
-    monkeypatch.setattr(upsample, "MAX_ELEMENTS", 5 * limit)
+    monkeypatch.setattr(upsample, "MAX_STRIP", 5 * limit)
     monkeypatch.setattr(corners, "MAX_ELEMENTS", 5 * limit)
     monkeypatch.setattr(corners, "MAX_PIXELS", 7 * limit)
     pieces = segment_probabilities(probabilities, *image_size)
@@ -172,13 +175,40 @@ def test_numbers_that_are_no_probabilities_have_an_answer_as_well(level: float) 
     assert segmentation.labels.max() < 4
 
 
-def test_only_classes_that_can_be_chosen_are_interpolated(monkeypatch: pytest.MonkeyPatch) -> None:
-    called = Mock(wraps=upsample._every_pixel)
-    monkeypatch.setattr(upsample, "_every_pixel", called)
+def test_only_classes_that_can_be_chosen_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    called = Mock(wraps=Corners)
+    monkeypatch.setattr(upsample, "Corners", called)
     segment_probabilities(few_of(22, (32, 32)), 50, 60)
-    planes, classes, *_ = called.call_args.args
+    planes, classes = called.call_args.args
     assert classes.tolist() == [1, 4, 7, 10, 13, 16, 19]
     assert planes.shape == (7, 32, 32)
+
+
+def test_only_classes_that_come_near_the_lowest_winner_are_interpolated() -> None:
+    planes = np.array([0.8, 0.1, 0.19, 0.3], np.float32)[:, None, None] * np.ones((1, 3, 3))
+    found = Corners(planes.astype(np.float32), np.array([2, 5, 6, 9]))
+    assert found.classes.tolist() == [2, 9]
+    assert found.planes.shape == (2, 3, 3)
+
+
+def test_what_is_computed_is_computed_where_there_is_float64(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = Mock(wraps=exact_device)
+    monkeypatch.setattr(upsample, "exact_device", asked)
+    segment_probabilities(noise_of(3, (4, 4)), 5, 5)
+    asked.assert_called_once_with(torch.device("cpu"))
+
+
+@pytest.mark.usefixtures("way")
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("size", [(8, 8), (20, 30)])
+def test_other_numbers_become_float32_first(dtype: torch.dtype, size: tuple[int, int]) -> None:
+    probabilities = noise_of(5, (8, 8)).to(dtype)
+    expected = segment_probabilities(probabilities.float(), *size)
+    found = segment_probabilities(probabilities, *size)
+    assert torch.equal(found.labels, expected.labels)
+    assert torch.equal(found.confidence, expected.confidence)
 
 
 def test_the_order_of_the_elements_in_memory_does_not_matter() -> None:

@@ -1,5 +1,7 @@
 """Which class leads, and what adds up for it."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -7,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from models.winners import TURNS, Bins, class_sums, named_winners, winners
+from models.winners import TURNS, Bins, _sums_on_device, class_sums, named_winners, winners
 
 LEVELS = st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0])  # few, so that many are equal
 Values = np.ndarray[tuple[int, int, int], np.dtype[np.float32]]
+Sums = Callable[[torch.Tensor, torch.Tensor, int], tuple[torch.Tensor, torch.Tensor]]
 DTYPES = [torch.float32, torch.float64]  # computed by NumPy and by PyTorch
 
 
@@ -42,12 +45,13 @@ def test_no_number_is_still_a_class(dtype: torch.dtype) -> None:
     assert set(named.tolist()) <= {4, 6}
 
 
+@pytest.mark.parametrize("sums_of", [class_sums, _sums_on_device])
 @pytest.mark.parametrize("shape", [(1,), (3,), (4 * TURNS + 1,), (7, 9), (0,), (2, 3, 5)])
-def test_sums_are_of_the_class_s_own(shape: tuple[int, ...]) -> None:
+def test_sums_are_of_the_class_s_own(sums_of: Sums, shape: tuple[int, ...]) -> None:
     generator = torch.Generator().manual_seed(0)
     labels = torch.randint(6, shape, generator=generator, dtype=torch.uint8)  # never the seventh
     probability = torch.rand(shape, generator=generator)
-    pixels, confidence = class_sums(labels, probability, 7)
+    pixels, confidence = sums_of(labels, probability, 7)
     assert (pixels.dtype, confidence.dtype) == (torch.int64, torch.float64)
     for index in range(7):
         where = labels == index

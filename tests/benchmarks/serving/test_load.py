@@ -153,3 +153,14 @@ def test_at_a_rate_refusals_and_ended_connections_are_counted(request_file: Path
         )
     assert result.statuses == {"503": 20}
     assert result.broken == 0
+
+
+def test_results_of_one_after_the_other_are_joined() -> None:
+    first = LoadResult(1.0, 0.5, [10.0, 20.0], {"200": 2}, 0, 1, [])
+    second = LoadResult(2.0, 0.25, [30.0], {"200": 1, "503": 2}, 1, 1, ["503: full"])
+    joined = LoadResult.joined([first, second])
+    assert joined == LoadResult(
+        3.0, 0.75, [10.0, 20.0, 30.0], {"200": 3, "503": 2}, 1, 2, ["503: full"]
+    )
+    assert joined.failed == 3
+    assert first.latencies_ms == [10.0, 20.0]

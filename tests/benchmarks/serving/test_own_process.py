@@ -1,5 +1,6 @@
 """Questions and answers between processes."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from benchmarks.serving.errors import BenchmarkError
 from benchmarks.serving.own_process import ask, conversation
 
 ANSWERING = """
-import sys, time
+import os, sys, time
 from benchmarks.serving.own_process import answer
 
 asked = 0
@@ -22,7 +23,7 @@ def respond(question):
         raise ValueError("what went wrong")
     if question == "sleep":
         time.sleep(60)
-    return [question, asked]
+    return [question, asked, os.getpid()]
 
 answer(respond)
 """
@@ -37,9 +38,17 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 def test_a_process_answers_one_question_after_another(module: str) -> None:
     with conversation(module, timeout_s=60) as put:
-        assert put({"what": 1}) == [{"what": 1}, 1]
-        assert put("more") == ["more", 2]
-    assert ask(module, "alone", timeout_s=60) == ["alone", 1]
+        assert put({"what": 1})[:2] == [{"what": 1}, 1]
+        assert put("more")[:2] == ["more", 2]
+    assert ask(module, "alone", timeout_s=60)[:2] == ["alone", 1]
+
+
+def test_the_process_has_ended_with_the_conversation(module: str) -> None:
+    with conversation(module, timeout_s=60) as put:
+        pid = put("who")[2]
+        os.kill(pid, 0)
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
 
 
 def test_what_fails_says_why(module: str) -> None:
