@@ -6,7 +6,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-EXTRAS := service,openvino,telemetry,trainer,export,tensorboard,pretrained,dev
+EXTRAS := service,openvino,cuda,telemetry,trainer,export,tensorboard,pretrained,dev
 PEERS := build/bench-peers
 PEERS_STAMP := $(PEERS)/.installed
 PEER_PACKAGES := fastapi uvicorn python-multipart pillow numpy litserve bentoml 'ray[serve]'

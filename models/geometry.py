@@ -4,6 +4,8 @@ Training and serving share these functions, so that a network sees in production
 training.
 """
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as T
@@ -27,9 +29,15 @@ def resize_pixels(pixels: Tensor, height: int, width: int) -> Tensor:
 
 def normalise(pixels: Tensor, spec: InputSpec) -> Tensor:
     """uint8 (..., C, H, W) in 0..255 -> float32, (x / 255 - mean) / std per channel."""
-    mean = torch.tensor(spec.mean, device=pixels.device).view(-1, 1, 1) * 255
-    std = torch.tensor(spec.std, device=pixels.device).view(-1, 1, 1) * 255
+    mean, std = _of_full_scale(spec.mean, pixels.device), _of_full_scale(spec.std, pixels.device)
     return (pixels.float() - mean) / std
+
+
+@lru_cache(maxsize=64)
+def _of_full_scale(fractions: tuple[float, ...], device: torch.device) -> Tensor:
+    """(C, 1, 1), 255 for 1; kept, since what comes from the CPU has to be waited for on a GPU."""
+    with torch.inference_mode(False):  # training uses it too
+        return torch.tensor(fractions, device=device).view(-1, 1, 1) * 255
 
 
 def network_input(pixels: Tensor, spec: InputSpec, device: torch.device) -> Tensor:

@@ -13,6 +13,7 @@ from PIL import Image, PngImagePlugin
 from torch import Tensor
 
 from models.errors import PixelsError
+from models.jpeg import ordinary_jpeg
 
 Pixels = NDArray[np.uint8]
 
@@ -83,9 +84,15 @@ def rgb_pixels(image: Image.Image) -> Tensor:
     try:
         height, width = upright_size(image)  # before loading: see `_orientation`
         place = PLACES.get(_orientation(image))
-        image.load()
+        found = ordinary_jpeg(image)
+        if found is not None and place is None:
+            return torch.from_numpy(found).permute(2, 0, 1)
         upright = np.empty((height, width, 3), dtype=np.uint8)
         stored = upright if place is None else place(upright)
+        if found is not None:
+            stored[:] = found
+            return torch.from_numpy(upright).permute(2, 0, 1)
+        image.load()
         to_rgb = _conversion(image)
         for top, strip in _strips(image):
             stored[top : top + strip.height] = to_rgb(strip)

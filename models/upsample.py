@@ -1,7 +1,8 @@
 """Class probabilities at a network's resolution to a label for every pixel of the image.
 
 The class of a pixel is chosen among probabilities interpolated to that pixel, never at low
-resolution. On the CPU most pixels need not be visited for that: see `corners`.
+resolution. On the CPU most pixels need not be visited for that: see `corners`; NVIDIA's GPUs have
+a kernel of their own: see `cuda_segment`.
 """
 
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from models import cuda_segment
 from models.corners import Corners
 from models.devices import exact_device
 from models.samples import Samples
@@ -44,6 +46,8 @@ def segment_probabilities(probabilities: Tensor, height: int, width: int) -> Seg
     100-megapixel image would be gigabytes.
     """
     probabilities = probabilities.to(exact_device(probabilities.device), torch.float32)
+    if cuda_segment.can_segment(probabilities.device):
+        return Segmentation(*cuda_segment.segment(probabilities, height, width))
     num_classes, source_height, source_width = probabilities.shape
     lines = probabilities.flatten(1)  # (K, h w)
     if lines.stride(1) != 1:

@@ -21,6 +21,7 @@ from benchmarks.serving.openvino_loop import OpenVinoLoop
 from benchmarks.serving.own_process import answer, conversation
 from models import load_checkpoint
 from models.devices import has_fast_bf16, keep_freed_memory
+from models.folding import folded
 from trainer.errors import TrainerError
 
 TIMEOUT_S = 1800.0
@@ -31,17 +32,20 @@ Pass = Callable[[], int]  # runs some batches, returns how many images they held
 
 @dataclass(frozen=True)
 class Setup:
-    """One way to run the network: `streams` passes at a time, `batch` images each."""
+    """One way to run the network: `streams` passes at a time, `batch` images each; `recorded` as a
+    CUDA graph, with batch norm in the convolutions."""
 
     engine: str
     precision: str
     batch: int = 1
     streams: int = 1
     compiled: bool = False
+    recorded: bool = False
 
     @property
     def name(self) -> str:
-        return f"{self.engine}{' compiled' if self.compiled else ''}, {self.precision}"
+        way = " compiled" if self.compiled else " recorded" if self.recorded else ""
+        return f"{self.engine}{way}, {self.precision}"
 
 
 @dataclass(frozen=True)
@@ -175,17 +179,42 @@ class _Bench:
         # weights in bfloat16, not cast anew in every pass as autocast does
         dtype = torch.bfloat16 if setup.precision == "bfloat16" else torch.float32
         network = channels_last(self.checkpoint, self.device, dtype)
+        if setup.recorded:
+            network = folded(network)
         forward: Callable[[Tensor], Tensor] = torch.compile(network) if setup.compiled else network
         images = images.to(self.device, dtype)
+        replay = _recorded(forward, images) if setup.recorded else None
 
         @torch.inference_mode()
         def run() -> int:
-            forward(images)
+            if replay is not None:
+                replay()
+            else:
+                forward(images)
             if self.device.type == "cuda":
                 torch.cuda.synchronize(self.device)
             return len(images)
 
         return run
+
+
+@torch.inference_mode()
+def _recorded(forward: Callable[[Tensor], Tensor], images: Tensor) -> Callable[[], None]:
+    """The pass over these images as a CUDA graph."""
+    stream = torch.cuda.Stream(images.device)  # type: ignore[no-untyped-call]
+    with torch.cuda.stream(stream):
+        for _ in range(WARM_UPS):
+            forward(images)
+    stream.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, stream=stream):
+        answer = forward(images)
+
+    def replay() -> None:
+        graph.replay()
+        assert answer is not None  # its memory is the graph's
+
+    return replay
 
 
 if __name__ == "__main__":

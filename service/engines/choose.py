@@ -188,8 +188,8 @@ def _precisions(
         yield "int8", f"the processor has {int8_feature()}, and the checkpoint was calibrated"
     if asked != "bfloat16" and has_bf16:
         yield "bfloat16", f"{name} has {', '.join(bf16_features()) if on_cpu else 'bfloat16'}"
-    elif asked == "auto" and device.type == "cuda":
-        yield "float16", f"{device} has no bfloat16"
+    if asked != "float16" and device.type == "cuda":
+        yield "float16", f"more exact than bfloat16{'' if has_bf16 else f', which {name} lacks'}"
     yield "float32", _why_float32(name, has_bf16=has_bf16, could_int8=on_cpu and not has_int8)
 
 

@@ -213,19 +213,19 @@ class TestWishes:
         with pytest.raises(ModelError, match="'abacus'"):
             choose_engine(checkpoint, replace(wishes, device="abacus"))
 
-    def test_compiled_and_cuda_graphs_are_pytorch_s(
+    def test_compiled_is_pytorch_s_for_every_size_by_itself(
         self, checkpoint: Checkpoint, wishes: Wishes, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        modes: list[object] = []
+        asked: list[dict[str, object]] = []
 
         def compile_(network: torch.nn.Module, **options: object) -> torch.nn.Module:
-            modes.append(options["mode"])
+            asked.append(options)
             return network
 
         monkeypatch.setattr(torch, "compile", compile_)
         wanted = replace(wishes, engine="torch", precision="float32", compiled=True)
         assert choose_engine(checkpoint, wanted).engine.name == "torch float32 compiled"
-        assert modes == ["default"]
+        assert asked == [{"dynamic": False}]
 
     def test_what_cannot_be_compiled_runs_as_it_is(
         self, checkpoint: Checkpoint, wishes: Wishes, monkeypatch: pytest.MonkeyPatch

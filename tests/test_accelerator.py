@@ -1,0 +1,250 @@
+"""What a GPU computes is what the CPU computes. Without one the same is asked of the CPU, so that
+these tests are known to be right wherever they run."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from models import Checkpoint, list_architectures, load_checkpoint, save_checkpoint
+from models.geometry import normalise
+from models.segmentation import segment_image
+from models.tiling import Blend, Grid
+from models.upsample import Segmentation, segment_probabilities
+from service.app import create_app
+from service.batcher import Batcher
+from service.engines.torch_engine import TorchEngine
+from tests.networks import manifest_for, random_images, small_network
+from tests.service.clients import client_for, settings_for
+from tests.service.colours import (
+    colour_manifest,
+    encoded,
+    expected_answer,
+    picture_of,
+    save_colours,
+)
+from tests.trainer.command_line import succeed
+
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+SIZES = [((32, 32), (32, 32)), ((33, 47), (480, 61)), ((64, 64), (427, 640)), ((64, 64), (9, 5))]
+needs_cuda = pytest.mark.skipif(DEVICE.type != "cuda", reason="there is no CUDA device here")
+
+
+def engine_for(name: str, precision: str, *, compiled: bool = False) -> TorchEngine:
+    network = small_network(name)
+    checkpoint = Checkpoint(network, manifest_for(network, name))
+    return TorchEngine(checkpoint, device=DEVICE, precision=precision, compiled=compiled)
+
+
+def images(count: int, *, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 256, (count, 3, 64, 96), dtype=torch.uint8, generator=generator)
+
+
+def on_cpu(answer: Segmentation) -> Segmentation:
+    return Segmentation(answer.labels.cpu(), answer.pixels.cpu(), answer.confidence.cpu())
+
+
+def assert_same(found: Segmentation, expected: Segmentation) -> None:
+    found = on_cpu(found)
+    assert (found.labels == expected.labels).float().mean() >= 0.9999
+    assert found.pixels.sum() == expected.labels.numel()
+    assert found.pixels.tolist() == found.labels.flatten().bincount(
+        minlength=len(found.pixels)
+    ).tolist()  # fmt: skip
+    torch.testing.assert_close(found.confidence, expected.confidence, rtol=1e-3, atol=1e-2)
+
+
+class TestEngine:
+    @pytest.mark.parametrize("name", list_architectures())
+    def test_float32_is_the_network_s_own_answer(self, name: str) -> None:
+        engine, inputs = engine_for(name, "float32"), images(3)
+        with torch.no_grad():
+            expected = small_network(name)(normalise(inputs, engine.spec)).softmax(1)
+        engine.warm_up(2)
+        for count in (1, 2, 3):  # 2 as prepared, the others as they come
+            found = engine.run(inputs[:count], alone=True)
+            assert found.device.type == DEVICE.type
+            # a GPU's convolutions may round to TensorFloat-32
+            torch.testing.assert_close(found.cpu(), expected[:count], rtol=2e-2, atol=5e-3)
+
+    @pytest.mark.parametrize(
+        ("name", "precision"),
+        [*((name, "bfloat16") for name in list_architectures()), ("unet", "float16")],
+    )
+    def test_half_precision_is_close(self, name: str, precision: str) -> None:
+        inputs = images(4)
+        expected = engine_for(name, "float32").run(inputs, alone=True)
+        engine = engine_for(name, precision)
+        engine.warm_up(4)
+        found = engine.run(inputs, alone=True)
+        assert found.dtype == torch.float32
+        assert (found - expected).abs().mean() < 0.01
+
+    def test_an_answer_is_kept_when_the_next_pass_has_run(self) -> None:
+        engine = engine_for("unet", "bfloat16")
+        engine.warm_up(2)
+        first = engine.run(images(2, seed=1), alone=True)
+        kept = first.clone()
+        engine.run(images(2, seed=2), alone=True)
+        assert torch.equal(first, kept)
+
+    def test_passes_of_every_size_say_the_same_of_an_image(self) -> None:
+        engine, inputs = engine_for("unet_resnet50", "bfloat16"), images(8)
+        for count in (1, 2, 4, 8):
+            engine.warm_up(count)
+        whole = engine.run(inputs, alone=True)
+        for count in (1, 2, 4):
+            parts = [
+                engine.run(inputs[begin : begin + count], alone=False)
+                for begin in range(0, len(inputs), count)
+            ]
+            torch.testing.assert_close(torch.cat(parts), whole, rtol=0.05, atol=0.03)
+
+    def test_forgotten_sizes_are_still_answered(self) -> None:
+        engine, inputs = engine_for("unet", "float32"), images(4)
+        engine.warm_up(4)
+        before = engine.run(inputs, alone=True)
+        engine.forget(4)
+        torch.testing.assert_close(engine.run(inputs, alone=True), before)
+
+
+class TestAfterTheForwardPass:
+    @pytest.mark.parametrize("num_classes", [1, 2, 22, 150])
+    @pytest.mark.parametrize(("size", "image"), SIZES)
+    def test_labels_counts_and_confidence(
+        self, size: tuple[int, int], image: tuple[int, int], num_classes: int
+    ) -> None:
+        noise = (3 * random_images(num_classes, *size)).softmax(0)
+        for probabilities in (noise, noise.sqrt() / 3, (noise > 0.5).float()):
+            expected = segment_probabilities(probabilities, *image)
+            assert_same(segment_probabilities(probabilities.to(DEVICE), *image), expected)
+
+    def test_what_is_no_number_fails_nobody(self) -> None:
+        probabilities = random_images(5, 16, 16).softmax(0)
+        probabilities[:, 3:6, 2] = torch.nan
+        found = on_cpu(segment_probabilities(probabilities.to(DEVICE), 40, 50))
+        assert found.pixels.sum() == 40 * 50
+        assert found.labels.max() < 5
+
+    def test_tiles_are_blended_alike(self) -> None:
+        spec = colour_manifest().input.model_copy(update={"mode": "tile"})
+        grid = Grid.over(70, 150, spec)
+        answers = []
+        for device in (torch.device("cpu"), DEVICE):
+            blend = Blend(grid, 6, device)
+            for seed in range(len(grid)):
+                tile = (3 * random_images(6, spec.height, spec.width, seed=seed)).softmax(0)
+                blend.add(tile.to(device))
+            answers.append(on_cpu(blend.finish()))
+        assert_same(answers[1], answers[0])
+
+
+class TestService:
+    @pytest.mark.parametrize("precision", ["auto", "float32", "bfloat16"])
+    def test_uploads_are_answered_from_the_device(self, tmp_path: Path, precision: str) -> None:
+        save_colours(tmp_path / "colours.pth")
+        settings = settings_for(tmp_path, device=str(DEVICE), precision=precision)
+        with client_for(create_app(settings)) as client:
+            model = client.get("/models").json()["models"][0]
+            assert str(DEVICE) in str(model) or DEVICE.type == "cpu", model
+            for seed in range(6):
+                picture = picture_of(90 + seed, 61, seed=seed)
+                answer = client.post("/segment", content=encoded(picture))
+                mask = client.post(
+                    "/segment", content=encoded(picture), headers={"Accept": "image/png"}
+                )
+                expected = expected_answer(picture)
+                labels = np.array(Image.open(io.BytesIO(mask.content)))
+                assert (labels == expected.labels)[expected.clear].mean() > 0.995
+                counts = {entry["id"]: entry["pixels"] for entry in answer.json()["classes"]}
+                assert sum(counts.values()) == picture.shape[0] * picture.shape[1]
+                for index, count in enumerate(expected.pixels):
+                    assert counts.get(index, 0) == pytest.approx(count, abs=0.01 * 90 * 61)
+
+    def test_tiles_are_answered_as_the_trainer_has_them(self, tmp_path: Path) -> None:
+        network = small_network("unet_resnet50")
+        manifest = manifest_for(network, "unet_resnet50")
+        spec = manifest.input.model_copy(update={"mode": "tile", "height": 40, "width": 32})
+        save_checkpoint(
+            tmp_path / "tiles.pth",
+            network.state_dict(),
+            manifest.model_copy(update={"input": spec}),
+        )
+        picture = picture_of(150, 101)
+        pixels = torch.from_numpy(picture).permute(2, 0, 1)
+        expected = segment_image(pixels, spec, network, device=torch.device("cpu"), batch_size=4)
+        settings = settings_for(tmp_path, model="tiles", device=str(DEVICE))
+        with client_for(create_app(settings)) as client:
+            answer = client.post(
+                "/segment", content=encoded(picture), headers={"Accept": "image/png"}
+            )
+        labels = torch.from_numpy(np.array(Image.open(io.BytesIO(answer.content))))
+        assert (labels == expected.labels).float().mean() > 0.995
+
+
+class TestTrainer:
+    @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+    def test_fits_and_evaluates(self, tmp_path: Path, voc_folder: Path, precision: str) -> None:
+        run = tmp_path / "run"
+        options = (
+            "--data", voc_folder, "--arch", "unet", "--base-channels", 4, "--image-size", 32,
+            "--batch-size", 2, "--device", DEVICE, "--precision", precision, "--out", run,
+        )  # fmt: skip
+        succeed("fit", *options, "--epochs", 2)
+        last = run / "checkpoints" / "last.pth"
+        assert load_checkpoint(last).manifest.training.epoch == 2  # type: ignore[union-attr]
+        out = tmp_path / "figures.json"
+        succeed(
+            "evaluate", "--checkpoint", last, "--data", voc_folder, "--device", DEVICE,
+            "--json", out,
+        )  # fmt: skip
+        assert '"mean_iou"' in out.read_text()
+
+
+@needs_cuda
+class TestMemory:
+    def test_a_pass_that_does_not_fit_is_split(self) -> None:
+        """A real lack of the device's memory, not a made-up error."""
+        engine = engine_for("unet", "float32")
+        inputs = images(64)
+        engine.run(inputs[:1], alone=True)
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+        engine.run(inputs[:8], alone=True)
+        enough = torch.cuda.max_memory_reserved()
+        torch.cuda.empty_cache()
+        total = torch.cuda.get_device_properties(DEVICE).total_memory
+        torch.cuda.set_per_process_memory_fraction(1.5 * enough / total)
+        try:
+            batcher = Batcher(engine)
+            with batcher.flow() as flow:
+                futures = [flow.submit(image) for image in inputs]
+                batcher.start(capacity=64)
+                answers = []
+                for future in futures:
+                    answers.append(future.result(timeout=60).probabilities.cpu())
+                    flow.release()
+            batcher.close()
+            assert batcher.capacity < 64
+            alone = engine.run(inputs[:1], alone=True).cpu()
+            torch.testing.assert_close(answers[0][None], alone, rtol=2e-2, atol=5e-3)
+            assert len(answers) == 64
+        finally:
+            torch.cuda.set_per_process_memory_fraction(1.0)
+
+    def test_a_closed_engine_gives_its_memory_back(self) -> None:
+        torch.cuda.empty_cache()
+        before = torch.cuda.memory_allocated()
+        for _ in range(3):
+            engine = engine_for("unet_resnet50", "bfloat16")
+            for count in (1, 2, 4):
+                engine.warm_up(count)
+            engine.run(images(4), alone=True)
+            engine.close()
+            del engine
+        assert torch.cuda.memory_allocated() - before < 1 << 20
