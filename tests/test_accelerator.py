@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from models import Checkpoint, list_architectures, load_checkpoint, save_checkpoint
+from models.cuda_segment import can_segment
 from models.geometry import normalise
 from models.segmentation import segment_image
 from models.tiling import Blend, Grid
@@ -123,6 +124,11 @@ class TestAfterTheForwardPass:
         for probabilities in (noise, noise.sqrt() / 3, (noise > 0.5).float()):
             expected = segment_probabilities(probabilities, *image)
             assert_same(segment_probabilities(probabilities.to(DEVICE), *image), expected)
+
+    @needs_cuda
+    def test_a_kernel_does_it(self) -> None:
+        pytest.importorskip("cuda.core")
+        assert can_segment(DEVICE)
 
     def test_what_is_no_number_fails_nobody(self) -> None:
         probabilities = random_images(5, 16, 16).softmax(0)

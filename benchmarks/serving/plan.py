@@ -19,6 +19,7 @@ class Plan:
     batches: tuple[int, ...] = (1, 2, 4)
     streams: tuple[int, ...] = tuple(sorted({1, 2, cores()}))
     gpu_batches: tuple[int, ...] = (8, 16, 32, 64)
+    gpu_services: tuple[int, ...] = (1, 4, 8)
     codec_repeats: int = 50
     latency_turns: int = 10
     latency_requests: int = 20  # in a turn
@@ -55,6 +56,7 @@ class Plan:
             batches=(1,),
             streams=(1,),
             gpu_batches=(2,),
+            gpu_services=(1, 2),
             codec_repeats=2,
             latency_turns=2,
             latency_requests=3,
