@@ -17,6 +17,7 @@ logger = logging.getLogger(__name__)
 
 SOURCE = Path(__file__).with_name("segment.cu")
 THREADS, ROWS = 128, 8  # the source's own: a block's columns, and the rows of each
+SUM_BYTES = 8  # of a number of pixels, and of a sum
 
 _compiling = threading.Lock()
 
@@ -26,25 +27,36 @@ def can_segment(device: torch.device) -> bool:
     return device.type == "cuda" and _compiled(device.index or 0) is not None
 
 
-def segment(probabilities: Tensor, height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
-    """float32 (K, h, w) on a device that `can_segment` -> labels uint8 (height, width), how often
-    each class was chosen, int64 (K,), and the sum of its probabilities, float64 (K,)."""
+def segment(probabilities: Tensor, height: int, width: int) -> Tensor:
+    """float32 (K, h, w) on a device that `can_segment` -> what `parts` takes apart: one tensor, so
+    that it comes to the CPU in one go."""
     num_classes, source_height, source_width = probabilities.shape
     if not probabilities[0].is_contiguous():
         probabilities = probabilities.contiguous()
     device = probabilities.device
-    labels = torch.empty((height, width), dtype=torch.uint8, device=device)
-    sums = torch.zeros((2, num_classes), dtype=torch.float64, device=device)
-    pixels = sums[0].view(torch.int64)  # zero has the same bits
+    size = 2 * SUM_BYTES * num_classes + height * width
+    whole = torch.zeros(size, dtype=torch.uint8, device=device)
+    labels, pixels, confidence = parts(whole, num_classes, height, width)
     kernel = _compiled(device.index or 0)
     assert kernel is not None
     kernel.launch(
         -(-width // THREADS) * -(-height // ROWS),
         *(probabilities.data_ptr(), probabilities.stride(0), num_classes),
         *(source_height, source_width, height, width),
-        *(labels.data_ptr(), pixels.data_ptr(), sums[1].data_ptr()),
+        *(labels.data_ptr(), pixels.data_ptr(), confidence.data_ptr()),
     )
-    return labels, pixels, sums[1]
+    return whole
+
+
+def parts(
+    whole: Tensor, num_classes: int, height: int, width: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Of what `segment` answers, on whatever device it is now: labels uint8 (height, width), how
+    often each class was chosen, int64 (K,), and the sum of its probabilities, float64 (K,)."""
+    begin = SUM_BYTES * num_classes
+    pixels, confidence = whole[:begin], whole[begin : 2 * begin]
+    labels = whole[2 * begin :].view(height, width)
+    return labels, pixels.view(torch.int64), confidence.view(torch.float64)
 
 
 class _Kernel:
@@ -54,6 +66,7 @@ class _Kernel:
         from cuda.core import Device, Program, ProgramOptions
 
         self._index = index
+        self._streams: dict[int, Any] = {}  # PyTorch's, which it keeps for ever, by their handles
         self._device = Device(index)
         self._device.set_current()
         options = ProgramOptions(std="c++17", arch=f"sm_{self._device.arch}")
@@ -64,8 +77,11 @@ class _Kernel:
         from cuda.core import LaunchConfig, launch
 
         self._device.set_current()  # of this thread
-        stream = _Stream(torch.cuda.current_stream(self._index).cuda_stream)
-        launch(stream, LaunchConfig(grid=blocks, block=THREADS), self._kernel, *arguments)
+        handle = torch.cuda.current_stream(self._index).cuda_stream
+        if handle not in self._streams:
+            self._streams[handle] = self._device.create_stream(_Stream(handle))
+        configuration = LaunchConfig(grid=blocks, block=THREADS)
+        launch(self._streams[handle], configuration, self._kernel, *arguments)
 
 
 class _Stream:

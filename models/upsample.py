@@ -26,11 +26,20 @@ MAX_ROW = 1 << 22  # probabilities of one row, where every pixel is computed
 @dataclass(frozen=True)
 class Segmentation:
     """One image's answer: `labels` uint8 (H, W); `pixels` int64 (K,), how often each class was
-    chosen; `confidence` float64 (K,), the sum of its probability over those pixels."""
+    chosen; `confidence` float64 (K,), the sum of its probability over those pixels. `whole` is
+    what they are parts of, if they are."""
 
     labels: Tensor
     pixels: Tensor
     confidence: Tensor
+    whole: Tensor | None = None
+
+    def cpu(self) -> "Segmentation":
+        """A GPU is waited for once where it is one tensor."""
+        if self.whole is None:
+            return Segmentation(self.labels.cpu(), self.pixels.cpu(), self.confidence.cpu())
+        whole = self.whole.cpu()
+        return Segmentation(*cuda_segment.parts(whole, len(self.pixels), *self.labels.shape))
 
 
 def segment_logits(logits: Tensor, height: int, width: int) -> Segmentation:
@@ -47,7 +56,9 @@ def segment_probabilities(probabilities: Tensor, height: int, width: int) -> Seg
     """
     probabilities = probabilities.to(exact_device(probabilities.device), torch.float32)
     if cuda_segment.can_segment(probabilities.device):
-        return Segmentation(*cuda_segment.segment(probabilities, height, width))
+        whole = cuda_segment.segment(probabilities, height, width)
+        parts = cuda_segment.parts(whole, len(probabilities), height, width)
+        return Segmentation(*parts, whole=whole)
     num_classes, source_height, source_width = probabilities.shape
     lines = probabilities.flatten(1)  # (K, h w)
     if lines.stride(1) != 1:

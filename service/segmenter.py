@@ -152,9 +152,7 @@ class Segmenter:
         stages.add("device", answer.began, answer.began + answer.device_s)
         with stages.timed("upsample"), _memory_for("for the classes"):
             return await self._codec.encoding(
-                lambda: _on_cpu(
-                    segment_probabilities(answer.probabilities, image.height, image.width)
-                )
+                lambda: segment_probabilities(answer.probabilities, image.height, image.width).cpu()
             )
 
     async def _in_tiles(self, flow: Flow, image: _Image, stages: Stages) -> Segmentation:
@@ -181,7 +179,7 @@ class Segmenter:
             flow.release()
             pending.extend(flow.submit(tile) for tile in following)
         with stages.timed("upsample", further=True), _memory_for("for the classes"):
-            return await self._codec.encoding(lambda: _on_cpu(tiles.finish()))
+            return await self._codec.encoding(lambda: tiles.finish().cpu())
 
     def _prepare(self, upload: Upload) -> _Image:
         spec = self.manifest.input
@@ -217,7 +215,3 @@ def _memory_for(what: str) -> Iterator[None]:
         raise OverloadedError(
             f"there is no memory {what} at the moment", reason="out_of_memory"
         ) from None
-
-
-def _on_cpu(answer: Segmentation) -> Segmentation:
-    return Segmentation(answer.labels.cpu(), answer.pixels.cpu(), answer.confidence.cpu())

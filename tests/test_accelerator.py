@@ -35,10 +35,10 @@ SIZES = [((32, 32), (32, 32)), ((33, 47), (480, 61)), ((64, 64), (427, 640)), ((
 needs_cuda = pytest.mark.skipif(DEVICE.type != "cuda", reason="there is no CUDA device here")
 
 
-def engine_for(name: str, precision: str, *, compiled: bool = False) -> TorchEngine:
-    network = small_network(name)
+def engine_for(name: str, precision: str, *, base_channels: int = 4) -> TorchEngine:
+    network = small_network(name, base_channels=base_channels)
     checkpoint = Checkpoint(network, manifest_for(network, name))
-    return TorchEngine(checkpoint, device=DEVICE, precision=precision, compiled=compiled)
+    return TorchEngine(checkpoint, device=DEVICE, precision=precision, compiled=False)
 
 
 def images(count: int, *, seed: int = 0) -> Tensor:
@@ -46,12 +46,8 @@ def images(count: int, *, seed: int = 0) -> Tensor:
     return torch.randint(0, 256, (count, 3, 64, 96), dtype=torch.uint8, generator=generator)
 
 
-def on_cpu(answer: Segmentation) -> Segmentation:
-    return Segmentation(answer.labels.cpu(), answer.pixels.cpu(), answer.confidence.cpu())
-
-
 def assert_same(found: Segmentation, expected: Segmentation) -> None:
-    found = on_cpu(found)
+    found = found.cpu()
     assert (found.labels == expected.labels).float().mean() >= 0.9999
     assert found.pixels.sum() == expected.labels.numel()
     assert found.pixels.tolist() == found.labels.flatten().bincount(
@@ -133,7 +129,7 @@ class TestAfterTheForwardPass:
     def test_what_is_no_number_fails_nobody(self) -> None:
         probabilities = random_images(5, 16, 16).softmax(0)
         probabilities[:, 3:6, 2] = torch.nan
-        found = on_cpu(segment_probabilities(probabilities.to(DEVICE), 40, 50))
+        found = segment_probabilities(probabilities.to(DEVICE), 40, 50).cpu()
         assert found.pixels.sum() == 40 * 50
         assert found.labels.max() < 5
 
@@ -146,7 +142,7 @@ class TestAfterTheForwardPass:
             for seed in range(len(grid)):
                 tile = (3 * random_images(6, spec.height, spec.width, seed=seed)).softmax(0)
                 blend.add(tile.to(device))
-            answers.append(on_cpu(blend.finish()))
+            answers.append(blend.finish().cpu())
         assert_same(answers[1], answers[0])
 
 
@@ -216,7 +212,7 @@ class TestTrainer:
 class TestMemory:
     def test_a_pass_that_does_not_fit_is_split(self) -> None:
         """A real lack of the device's memory, not a made-up error."""
-        engine = engine_for("unet", "float32")
+        engine = engine_for("unet", "float32", base_channels=32)  # hundreds of megabytes
         inputs = images(64)
         engine.run(inputs[:1], alone=True)
         torch.cuda.empty_cache()

@@ -1,11 +1,11 @@
 """Batches of a run, prepared beside the network."""
 
-import os
 import signal
 
 import torch
 from torch.utils.data import DataLoader
 
+from models.devices import usable_cores
 from trainer.config import FitConfig
 from trainer.data.augment import training_transform
 from trainer.data.dataset import VocFolder
@@ -62,5 +62,5 @@ def loader_processes(config: FitConfig, device: torch.device, world: int = 1) ->
     and none on a small machine, because the network wants them all."""
     if config.workers is not None:
         return config.workers
-    cores = (os.cpu_count() or 1) // world
+    cores = usable_cores() // world
     return min(16, max(1, cores - 1)) if device.type == "cuda" else min(8, cores // 4)

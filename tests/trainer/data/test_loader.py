@@ -1,6 +1,5 @@
 """Batches of one epoch."""
 
-import os
 import signal
 from multiprocessing import active_children
 from pathlib import Path
@@ -11,6 +10,7 @@ import torch
 
 from tests.trainer.datasets import three_class_dataset
 from trainer.config import FitConfig
+from trainer.data import loader
 from trainer.data.dataset import VocFolder
 from trainer.data.loader import TrainingLoader, leave_signals_to_the_run, loader_processes
 from trainer.distributed import Processes
@@ -87,11 +87,11 @@ def test_two_processes_share_the_samples_of_one(folder: VocFolder) -> None:
     assert (second[2][1] == folder.class_set.ignore_index).all()
 
 
-@pytest.mark.parametrize(("cores", "processes"), [(2, 0), (4, 1), (16, 4), (128, 8), (None, 0)])
+@pytest.mark.parametrize(("cores", "processes"), [(2, 0), (4, 1), (16, 4), (128, 8), (1, 0)])
 def test_processes_follow_the_cores(
-    cores: int | None, processes: int, folder: VocFolder, monkeypatch: pytest.MonkeyPatch
+    cores: int, processes: int, folder: VocFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    monkeypatch.setattr(loader, "usable_cores", lambda: cores)
     assert loader_processes(config(folder), CPU) == processes
     assert loader_processes(config(folder, workers=3), CPU) == 3
     assert loader_processes(config(folder, workers=0), GPU) == 0
@@ -101,7 +101,7 @@ def test_processes_follow_the_cores(
 def test_a_gpu_is_fed_by_nearly_all_cores_of_its_share(
     cores: int, world: int, processes: int, folder: VocFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    monkeypatch.setattr(loader, "usable_cores", lambda: cores)
     assert loader_processes(config(folder), GPU, world) == processes
 
 
