@@ -19,10 +19,11 @@ class EmulatedKernel:
     def build(cls, source: Path, folder: Path) -> "EmulatedKernel":
         """By the C++ compiler `c++`; FileNotFoundError where there is none."""
         made = folder / "kernel.so"
-        command = ["c++", "-std=c++20", "-O2", "-shared", "-fPIC", "-pthread"]
-        subprocess.run(
-            [*command, "-I", source.parent, HOST, "-o", made], check=True, capture_output=True
+        options = ["-std=c++20", "-O2", "-shared", "-fPIC", "-pthread", f"-I{source.parent}"]
+        built = subprocess.run(
+            ["c++", *options, HOST, "-o", made], capture_output=True, text=True, check=False
         )
+        assert built.returncode == 0, built.stderr
         return cls(ctypes.CDLL(str(made)))
 
     def launch(self, blocks: int, *arguments: int) -> None:
