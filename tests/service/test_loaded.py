@@ -22,8 +22,12 @@ class Kept:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, engine: type[Any]) -> None:
         self.engines: list[weakref.ref[Any]] = []
         self.networks: list[weakref.ref[Any]] = []
-        for kind, seen in ((engine, self.engines), (UNet, self.networks)):
-            monkeypatch.setattr(kind, "__init__", noting(kind, seen))
+        for kind, way, seen in (
+            (engine, "__init__", self.engines),
+            (UNet, "__init__", self.networks),
+            (UNet, "__setstate__", self.networks),  # copies
+        ):
+            monkeypatch.setattr(kind, way, noting(getattr(kind, way), seen))
 
     def count(self) -> tuple[int, int]:
         gc.collect()
@@ -32,9 +36,7 @@ class Kept:
         return len(engines), len(networks)
 
 
-def noting(kind: type[Any], seen: list[weakref.ref[Any]]) -> Any:
-    original = kind.__init__
-
+def noting(original: Any, seen: list[weakref.ref[Any]]) -> Any:
     def made(self: Any, *arguments: Any, **options: Any) -> None:
         seen.append(weakref.ref(self))
         original(self, *arguments, **options)
@@ -89,7 +91,7 @@ class TestMemory:
         kept = Kept(monkeypatch, openvino_engine.OpenVINOEngine)
         passes: list[weakref.ref[Any]] = []
         requests = openvino_engine._Requests
-        monkeypatch.setattr(requests, "__init__", noting(requests, passes))
+        monkeypatch.setattr(requests, "__init__", noting(requests.__init__, passes))
 
         async def swap() -> None:
             async with serving(three_models, engine="openvino") as client:

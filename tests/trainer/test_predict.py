@@ -73,7 +73,8 @@ def test_a_mask_is_what_the_network_says_at_the_images_size(
     assert sorted(path.name for path in out.iterdir()) == ["one.png", "two.png"]
     spec = checkpoint.manifest.input
     for name in ("one.png", "two.jpg"):
-        pixels = rgb_pixels(open_image(images / name))
+        with open_image(images / name) as image:
+            pixels = rgb_pixels(image)
         small = resize_pixels(pixels, spec.height, spec.width)
         with torch.no_grad():
             logits = checkpoint.network(normalise(small, spec)[None])[0]
@@ -95,7 +96,8 @@ def test_a_network_trained_on_crops_predicts_in_tiles(
     tiled = Checkpoint(checkpoint.network, checkpoint.manifest.model_copy(update={"input": spec}))
     assert predict(tiled, image_files(images), tmp_path)[0] == 0
     for name in ("one.png", "two.jpg"):
-        pixels = rgb_pixels(open_image(images / name))
+        with open_image(images / name) as image:
+            pixels = rgb_pixels(image)
         expected = segment_image(
             pixels, spec, checkpoint.network, device=torch.device("cpu"), batch_size=2
         ).labels.numpy()
