@@ -4,8 +4,6 @@ Training and serving share these functions, so that a network sees in production
 training.
 """
 
-from functools import lru_cache
-
 import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as T
@@ -27,17 +25,23 @@ def resize_pixels(pixels: Tensor, height: int, width: int) -> Tensor:
     return resized
 
 
+class Normalisation:
+    """What an input's mean and deviation do to pixels, kept on a device."""
+
+    def __init__(self, spec: InputSpec, device: torch.device) -> None:
+        self._mean, self._std = (
+            torch.tensor(fractions, device=device).view(-1, 1, 1) * 255
+            for fractions in (spec.mean, spec.std)
+        )
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """uint8 (..., C, H, W) in 0..255 -> float32, (x / 255 - mean) / std per channel."""
+        return (pixels.float() - self._mean) / self._std
+
+
 def normalise(pixels: Tensor, spec: InputSpec) -> Tensor:
-    """uint8 (..., C, H, W) in 0..255 -> float32, (x / 255 - mean) / std per channel."""
-    mean, std = _of_full_scale(spec.mean, pixels.device), _of_full_scale(spec.std, pixels.device)
-    return (pixels.float() - mean) / std
-
-
-@lru_cache(maxsize=64)
-def _of_full_scale(fractions: tuple[float, ...], device: torch.device) -> Tensor:
-    """(C, 1, 1), 255 for 1; kept, since what comes from the CPU has to be waited for on a GPU."""
-    with torch.inference_mode(False):  # training uses it too
-        return torch.tensor(fractions, device=device).view(-1, 1, 1) * 255
+    """`Normalisation`, once."""
+    return Normalisation(spec, pixels.device)(pixels)
 
 
 def network_input(pixels: Tensor, spec: InputSpec, device: torch.device) -> Tensor:

@@ -9,6 +9,9 @@ from PIL import Image
 
 FORMATS = ("JPEG", "MPO")  # the second holds further pictures behind the first
 MODES = ("RGB", "L")
+SCAN, END = b"\xff\xda", b"\xff\xd9"
+TAIL_BYTES = 1 << 16  # where the end of the picture is looked for: some programs write behind it
+MAX_SCANS = 30  # encoders write ten; each is a pass over the whole picture
 
 
 def ordinary_jpeg(image: Image.Image) -> NDArray[np.uint8] | None:
@@ -20,13 +23,18 @@ def ordinary_jpeg(image: Image.Image) -> NDArray[np.uint8] | None:
     stream: IO[bytes] | None = getattr(image, "fp", None)
     if stream is None:  # loaded before
         return None
-    place = stream.tell()
     stream.seek(0)
     content = stream.read()
-    stream.seek(place)
+    if not _looks_complete(content):  # or it would be decoded twice
+        return None
     pixels = np.empty((image.height, image.width, 3), dtype=np.uint8)
     try:
         found = simplejpeg.decode_jpeg(content, "RGB", buffer=pixels)
     except ValueError:
         return None
     return pixels if found.shape == pixels.shape else None
+
+
+def _looks_complete(content: bytes) -> bool:
+    is_ended = content.rfind(END, max(0, len(content) - TAIL_BYTES)) >= 0
+    return is_ended and content.count(SCAN) <= MAX_SCANS

@@ -186,6 +186,7 @@ def _precisions(
     has_int8 = on_cpu and _has_int8(checkpoint, wishes)
     if asked == "auto" and has_int8:
         yield "int8", f"the processor has {int8_feature()}, and the checkpoint was calibrated"
+    # bfloat16 before float16, which overflows: its range is that of float32
     if asked != "bfloat16" and has_bf16:
         yield "bfloat16", f"{name} has {', '.join(bf16_features()) if on_cpu else 'bfloat16'}"
     if asked != "float16" and device.type == "cuda":

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from models import Checkpoint
 from models.folding import folded
-from models.geometry import network_input
+from models.geometry import Normalisation
 from service.engines.engine import is_out_of_memory
 
 logger = logging.getLogger(__name__)
@@ -38,9 +38,11 @@ class TorchEngine:
         self.precision = precision
         self.spec = checkpoint.manifest.input
         self._dtype = DTYPES[precision]
-        self.network = folded(checkpoint.network).to(  # type: ignore[call-overload]
-            device, self._dtype, memory_format=torch.channels_last
-        )
+        # others are held against float32, which is therefore the network as it is
+        is_plain = precision == "float32" and not compiled
+        network = checkpoint.network if is_plain else folded(checkpoint.network)
+        self.network = network.to(device, self._dtype, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        self._normalised = Normalisation(self.spec, device)
         self._network = torch.compile(self.network, dynamic=False) if compiled else self.network
         self._recordings: dict[int, _Recording] = {}
 
@@ -71,8 +73,8 @@ class TorchEngine:
             torch.cuda.empty_cache()
 
     def _forward(self, pixels: Tensor) -> Tensor:
-        images = network_input(pixels, self.spec, self.device)
-        logits: Tensor = self._network(images.to(self._dtype))
+        images = self._normalised(pixels.to(self.device, non_blocking=True)).to(self._dtype)
+        logits: Tensor = self._network(images.contiguous(memory_format=torch.channels_last))
         return logits.float().softmax(1).contiguous()
 
     @torch.inference_mode()
@@ -90,7 +92,8 @@ class TorchEngine:
 
 
 class _Recording:
-    """A pass of one size as a CUDA graph, with its own place for what goes in and comes out."""
+    """A pass of one size as a CUDA graph, with its own place for what goes in and comes out. What
+    it reads beside that is the engine's, and lives as long: nothing is looked up in a replay."""
 
     def __init__(self, forward: Forward, pixels: Tensor, memory: Any) -> None:
         self._pixels = pixels.contiguous(memory_format=torch.channels_last)

@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import simplejpeg
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageFile
 
 from models.jpeg import ordinary_jpeg
-from models.pixels import open_image
+from models.pixels import open_image, rgb_pixels
 
 Pixels = NDArray[np.uint8]
 
@@ -82,6 +83,36 @@ def test_pillow_can_still_load_the_image() -> None:
         assert found is not None
         assert np.array_equal(np.asarray(image), found)
         assert ordinary_jpeg(image) is None  # loaded: there is no file any more
+
+
+def test_pixels_come_from_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow reads the header and decodes nothing."""
+    content = jpeg(picture(60, 40))
+    expected = as_pillow_does(content)
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda image: 1 / 0)
+    with open_image(content) as image:
+        assert np.array_equal(rgb_pixels(image).permute(1, 2, 0).numpy(), expected)
+
+
+def test_a_picture_of_another_size_than_its_header_says_is_not_touched(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with open_image(jpeg(picture(60, 40))) as image:
+        for size in ((60, 41), (61, 40), (40, 60), (1000, 1000), (6, 4)):
+            monkeypatch.setattr(image, "_size", size)
+            assert ordinary_jpeg(image) is None
+
+
+def test_what_was_cut_off_is_not_decoded_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor are dozens of scans, which broken files have."""
+    noise = np.random.default_rng(0).integers(0, 256, (500, 500, 3), dtype=np.uint8)
+    content = jpeg(Image.fromarray(noise), quality=95)
+    scans = content[:-2] + b"\xff\xda\x00\x02" * 31 + content[-2:]
+    monkeypatch.setattr(simplejpeg, "decode_jpeg", lambda *arguments, **options: 1 / 0)
+    assert decoded(content[:-3000]) is None
+    assert decoded(scans) is None
+    with pytest.raises(ZeroDivisionError):
+        decoded(content + bytes(60_000))  # what some programs write behind it
 
 
 @pytest.mark.parametrize("format", ["PNG", "BMP", "WEBP", "TIFF", "GIF"])

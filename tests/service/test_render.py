@@ -1,6 +1,7 @@
 """The mask PNG: class map and colour picture in one file."""
 
 import struct
+import tracemalloc
 from io import BytesIO
 
 import numpy as np
@@ -75,3 +76,18 @@ def test_a_class_that_is_absent_keeps_its_place_in_the_palette() -> None:
 def test_masks_of_any_shape_read_back(height: int, width: int) -> None:
     labels = torch.arange(height * width).remainder(3).to(torch.uint8).view(height, width)
     assert np.array_equal(decoded(indexed_png(labels, CLASSES)), labels.numpy())
+
+
+@pytest.mark.parametrize("count", [2, 4, 16, 22])
+def test_a_large_mask_is_not_held_again_while_it_is_written(count: int) -> None:
+    labels = (
+        torch.arange(count, dtype=torch.uint8).repeat_interleave(1000).repeat(4000, 200 // count)
+    )
+    tracemalloc.start()
+    try:
+        png = indexed_png(labels, generic_classes(count))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert np.array_equal(decoded(png), labels.numpy())
+    assert peak < labels.numel() / 100

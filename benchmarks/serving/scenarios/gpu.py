@@ -18,23 +18,23 @@ from benchmarks.serving.contenders import Contender, ours
 from benchmarks.serving.errors import BenchmarkError
 from benchmarks.serving.figures import median
 from benchmarks.serving.load_job import LoadResult
-from benchmarks.serving.machine import cores
+from benchmarks.serving.machine import best_float, cores
 from benchmarks.serving.rounds import Turns, reason
 from benchmarks.serving.servers import HOST, Server
 from benchmarks.serving.table import Table, number
 from benchmarks.serving.workshop import Workshop
 
-PRECISION = "bfloat16"
-
 
 def measure(shop: Workshop) -> list[Table]:
-    """The large networks, then the carried one."""
-    return [_compared(shop, each) for each in (shop.resnet, shop.unet, shop.carried)]
+    """The large networks, then the carried one; that alone where it only shows that it works."""
+    is_there = torch.cuda.is_available()
+    checkpoints = [shop.resnet, shop.unet, shop.carried] if is_there else [shop.carried]
+    return [_compared(shop, each, "cuda" if is_there else "cpu") for each in checkpoints]
 
 
-def _compared(shop: Workshop, checkpoint: Path) -> Table:
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    setups = _setups(shop, recorded=device == "cuda")
+def _compared(shop: Workshop, checkpoint: Path, device: str) -> Table:
+    precision = best_float(device)
+    setups = _setups(shop, precision, recorded=device == "cuda")
     rows = {count: Turns(_service(shop, device, 0, count)) for count in shop.plan.gpu_services}
     forwards: list[BareTime] = []
     engines: set[str] = set()
@@ -50,7 +50,7 @@ def _compared(shop: Workshop, checkpoint: Path) -> Table:
             except BenchmarkError as error:
                 row.reason = reason(error)
     where = torch.cuda.get_device_name() if device == "cuda" else "the CPU, for want of a GPU"
-    table = _table(shop, f"{checkpoint.stem} in {PRECISION} on {where}", forwards, rows)
+    table = _table(shop, f"{checkpoint.stem} on {where}", forwards, rows)
     table.notes.append(f"Engine of the services: {', '.join(sorted(engines)) or 'none'}.")
     return table
 
@@ -59,7 +59,8 @@ def _service(shop: Workshop, device: str, index: int, count: int) -> Contender:
     """One of `count`, with its share of the cores."""
     threads = ["--threads", str(max(1, cores() // count))] if count > 1 else []
     name = f"service {index + 1} of {count}"
-    return ours(PRECISION, device=device, engine=shop.options.engine, extra=threads, name=name)
+    precision = best_float(device)
+    return ours(precision, device=device, engine=shop.options.engine, extra=threads, name=name)
 
 
 def _engine(server: Server) -> str:
@@ -104,16 +105,16 @@ def _together(
     return whole
 
 
-def _setups(shop: Workshop, *, recorded: bool) -> list[Setup]:
+def _setups(shop: Workshop, precision: str, *, recorded: bool) -> list[Setup]:
     """The network by itself, as users of PyTorch run it, and on CUDA as the service does."""
     batches = shop.plan.gpu_batches
     setups = [
         setup
         for setup in all_setups(batches=batches, compiled=shop.options.compiled)
-        if setup.precision == PRECISION
+        if setup.precision == precision
     ]
     if recorded:
-        setups += [Setup("torch", PRECISION, batch, recorded=True) for batch in batches]
+        setups += [Setup("torch", precision, batch, recorded=True) for batch in batches]
     return setups
 
 
@@ -132,7 +133,7 @@ def _table(shop: Workshop, title: str, forwards: list[BareTime], rows: dict[int,
             bare = 1000 / median(times)
             name = f"forward alone: {setup.name}, batch {setup.batch}"
             table.add(name, number(bare), per_second=bare)
-    best = fastest(forwards, (PRECISION,))
+    best = fastest(forwards, tuple({each.setup.precision for each in forwards}))
     for count, row in rows.items():
         name = "1 service" if count == 1 else f"{count} services"
         if row.results and best.ms:
