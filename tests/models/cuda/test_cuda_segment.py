@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from collections.abc import Iterator
 from shutil import which
 
 import pytest
@@ -24,6 +25,14 @@ SIZES = [  # (height, width) of the probabilities, and of the image
     ((16, 16), (1500, 1)),
     ((1, 1), (9, 7)),
 ]
+
+
+@pytest.fixture(autouse=True)
+def _compiled_anew() -> Iterator[None]:
+    """Neither by an earlier test, nor left to a later one that has a GPU."""
+    cuda_segment._compile.cache_clear()
+    yield
+    cuda_segment._compile.cache_clear()
 
 
 @pytest.fixture(scope="session")
@@ -98,11 +107,6 @@ def test_planes_of_a_batch_are_read_where_they_lie(emulated: EmulatedKernel) -> 
 def test_blocks_cover_the_image_and_no_more(emulated: EmulatedKernel) -> None:
     segment_probabilities(torch.rand(2, 4, 4), 17, 257)
     assert emulated.blocks[-1] == 3 * 3  # of 128 columns and 8 rows
-
-
-@pytest.fixture(autouse=True)
-def _not_compiled_before() -> None:
-    cuda_segment._compile.cache_clear()
 
 
 @pytest.mark.parametrize("capability", ["75", "80", "86", "90", "100"])

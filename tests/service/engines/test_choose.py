@@ -213,6 +213,30 @@ class TestWishes:
         with pytest.raises(ModelError, match="'abacus'"):
             choose_engine(checkpoint, replace(wishes, device="abacus"))
 
+    @pytest.mark.parametrize(
+        ("asked", "has_bf16", "expected"),
+        [
+            ("auto", True, ["bfloat16", "float16", "float32"]),
+            ("auto", False, ["float16", "float32"]),
+            ("bfloat16", True, ["bfloat16", "float16", "float32"]),
+            ("float16", True, ["float16", "bfloat16", "float32"]),
+            ("float32", True, ["float32"]),
+        ],
+    )
+    def test_a_gpu_tries_float16_before_float32(
+        self,
+        checkpoint: Checkpoint,
+        wishes: Wishes,
+        monkeypatch: pytest.MonkeyPatch,
+        asked: str,
+        has_bf16: bool,
+        expected: list[str],
+    ) -> None:
+        monkeypatch.setattr(choose, "has_fast_bf16", lambda device: has_bf16)
+        wanted = replace(wishes, precision=asked)
+        found = choose._precisions(checkpoint, torch.device("cuda"), wanted)
+        assert [precision for precision, _ in found] == expected
+
     def test_compiled_is_pytorch_s_for_every_size_by_itself(
         self, checkpoint: Checkpoint, wishes: Wishes, monkeypatch: pytest.MonkeyPatch
     ) -> None:
