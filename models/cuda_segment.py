@@ -6,7 +6,9 @@ Python's lock away and takes it again, which under load takes longer than the ke
 
 import logging
 import threading
+from collections.abc import Sequence
 from functools import lru_cache
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,9 @@ logger = logging.getLogger(__name__)
 
 SOURCE = Path(__file__).with_name("segment.cu")
 THREADS, ROWS = 128, 8  # the source's own: a block's columns, and the rows of each
-SUM_BYTES = 8  # of a number of pixels, and of a sum
+SUM_BYTES, FLOAT_BYTES = 8, 4  # of a number of pixels and of a sum; of a probability
+
+Size = tuple[int, int]  # height, width
 
 _compiling = threading.Lock()
 
@@ -30,22 +34,46 @@ def can_segment(device: torch.device) -> bool:
 def segment(probabilities: Tensor, height: int, width: int) -> Tensor:
     """float32 (K, h, w) on a device that `can_segment` -> what `parts` takes apart: one tensor, so
     that it comes to the CPU in one go."""
-    num_classes, source_height, source_width = probabilities.shape
     if not probabilities[0].is_contiguous():
         probabilities = probabilities.contiguous()
+    return segment_batch(probabilities[None], [(height, width)])
+
+
+def segment_batch(probabilities: Tensor, sizes: Sequence[Size | None]) -> Tensor:
+    """float32 (N, K, h, w), each class's plane contiguous, and the N images' (height, width), None
+    for those to be left out -> what `parts_of_batch` takes apart: the answers in one tensor."""
+    _, num_classes, source_height, source_width = probabilities.shape
+    begins = _begins(num_classes, sizes)
     device = probabilities.device
-    size = 2 * SUM_BYTES * num_classes + height * width
-    whole = torch.zeros(size, dtype=torch.uint8, device=device)
-    labels, pixels, confidence = parts(whole, num_classes, height, width)
+    whole = torch.zeros(begins[-1], dtype=torch.uint8, device=device)
     kernel = _compiled(device.index or 0)
     assert kernel is not None
-    kernel.launch(
-        -(-width // THREADS) * -(-height // ROWS),
-        *(probabilities.data_ptr(), probabilities.stride(0), num_classes),
-        *(source_height, source_width, height, width),
-        *(labels.data_ptr(), pixels.data_ptr(), confidence.data_ptr()),
-    )
+    source, target = probabilities.data_ptr(), whole.data_ptr()
+    image_bytes, plane = FLOAT_BYTES * probabilities.stride(0), probabilities.stride(1)
+    for index, size in enumerate(sizes):
+        if size is None:
+            continue
+        height, width = size
+        pixels = target + begins[index]
+        confidence = pixels + SUM_BYTES * num_classes
+        kernel.launch(
+            -(-width // THREADS) * -(-height // ROWS),
+            *(source + index * image_bytes, plane, num_classes),
+            *(source_height, source_width, height, width),
+            *(confidence + SUM_BYTES * num_classes, pixels, confidence),
+        )
     return whole
+
+
+def parts_of_batch(
+    whole: Tensor, num_classes: int, sizes: Sequence[Size | None]
+) -> list[tuple[Tensor, Tensor, Tensor] | None]:
+    """`parts` of each image, from what `segment_batch` answers."""
+    places = zip(sizes, pairwise(_begins(num_classes, sizes)), strict=True)
+    return [
+        None if size is None else parts(whole[begin:end], num_classes, *size)
+        for size, (begin, end) in places
+    ]
 
 
 def parts(
@@ -55,8 +83,19 @@ def parts(
     often each class was chosen, int64 (K,), and the sum of its probabilities, float64 (K,)."""
     begin = SUM_BYTES * num_classes
     pixels, confidence = whole[:begin], whole[begin : 2 * begin]
-    labels = whole[2 * begin :].view(height, width)
+    labels = whole[2 * begin : 2 * begin + height * width].view(height, width)
     return labels, pixels.view(torch.int64), confidence.view(torch.float64)
+
+
+def _begins(num_classes: int, sizes: Sequence[Size | None]) -> list[int]:
+    """Where each image's answer begins, and the end of all: sums lie at multiples of their size."""
+    extents = (0 if size is None else _extent(num_classes, *size) for size in sizes)
+    return list(accumulate(extents, initial=0))
+
+
+def _extent(num_classes: int, height: int, width: int) -> int:
+    """Bytes of an image's answer, up to where the next may begin."""
+    return 2 * SUM_BYTES * num_classes + -(-height * width // SUM_BYTES) * SUM_BYTES
 
 
 class _Kernel:
@@ -79,9 +118,16 @@ class _Kernel:
         self._device.set_current()  # of this thread
         handle = torch.cuda.current_stream(self._index).cuda_stream
         if handle not in self._streams:
-            self._streams[handle] = self._device.create_stream(_Stream(handle))
+            self._streams[handle] = self._stream(handle)
         configuration = LaunchConfig(grid=blocks, block=THREADS)
         launch(self._streams[handle], configuration, self._kernel, *arguments)
+
+    def _stream(self, handle: int) -> Any:
+        from cuda.core import LEGACY_DEFAULT_STREAM
+
+        if not handle:  # PyTorch's default stream
+            return LEGACY_DEFAULT_STREAM
+        return self._device.create_stream(_Stream(handle))
 
 
 class _Stream:

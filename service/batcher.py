@@ -9,7 +9,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field
@@ -18,8 +18,9 @@ from types import TracebackType
 import torch
 from torch import Tensor
 
+from models.upsample import Segmentation
 from service.engines.capacity import pass_size
-from service.engines.engine import Engine, is_out_of_memory
+from service.engines.engine import Engine, SegmentingEngine, is_out_of_memory
 from service.errors import EngineFailedError, OverloadedError, ServiceError
 
 logger = logging.getLogger(__name__)
@@ -31,14 +32,21 @@ UNCLAIMED_PASSES = 4  # of each lane: in the device, and read while the next are
 
 @dataclass(frozen=True)
 class Answer:
-    """A unit's softmax `probabilities`, float32 (K, h, w), with how long it queued, when its pass
-    `began` (`time.perf_counter`), how long that took and how many units shared it."""
+    """A unit's softmax probabilities, float32 (K, h, w), or what the engine made of them for its
+    image; with how long it queued, when its pass `began` (`time.perf_counter`), how long that took
+    and how many units shared it."""
 
-    probabilities: Tensor
+    found: Tensor | Segmentation
     queue_s: float
     began: float
     device_s: float
     batch_size: int
+
+    @property
+    def probabilities(self) -> Tensor:
+        """Of a unit that was submitted without its image's size."""
+        assert isinstance(self.found, Tensor)
+        return self.found
 
 
 @dataclass(frozen=True)
@@ -56,6 +64,7 @@ class Load:
 @dataclass(eq=False)
 class _Job:
     pixels: Tensor
+    size: tuple[int, int] | None
     future: Future[Answer] = field(default_factory=Future)
     queued: float = field(default_factory=time.perf_counter)
     context: Context = field(default_factory=copy_context)  # of its request, for the log
@@ -69,9 +78,10 @@ class Flow:
         self._jobs: deque[_Job] = deque()
         self._unclaimed = 0
 
-    def submit(self, pixels: Tensor) -> Future[Answer]:
-        """uint8 (3, h, w), all of one batcher of the same size."""
-        return self._batcher._submit(self, _Job(pixels))
+    def submit(self, pixels: Tensor, *, size: tuple[int, int] | None = None) -> Future[Answer]:
+        """uint8 (3, h, w), all of one batcher of the same size. `size` is the (height, width) of
+        the image that they are the whole of: some engines answer for that at once."""
+        return self._batcher._submit(self, _Job(pixels, size))
 
     def release(self) -> None:
         """An answer has been used up. Until then it counts as memory: the device does not run
@@ -263,7 +273,7 @@ class Batcher:
         with self._wake:
             self._began[threading.get_ident()] = began
         try:
-            answers = self.engine.run(_stack([job.pixels for job in jobs]), alone=alone)
+            answers = self._answers(jobs, alone=alone)
         except BaseException as error:  # noqa: BLE001 - returned and logged
             self._note_pass(len(jobs), began, failed=True)
             if len(jobs) == 1:
@@ -274,9 +284,16 @@ class Batcher:
             with self._wake:
                 del self._began[threading.get_ident()]
         took = self._note_pass(len(jobs), began, failed=False)
-        for job, probabilities in zip(jobs, answers, strict=True):
-            job.future.set_result(Answer(probabilities, began - job.queued, began, took, len(jobs)))
+        for job, found in zip(jobs, answers, strict=True):
+            job.future.set_result(Answer(found, began - job.queued, began, took, len(jobs)))
         return None
+
+    def _answers(self, jobs: list[_Job], *, alone: bool) -> Iterable[Tensor | Segmentation]:
+        engine = self.engine
+        pixels = _stack([job.pixels for job in jobs], pinned=engine.device.type == "cuda")
+        if isinstance(engine, SegmentingEngine):
+            return engine.segment(pixels, [job.size for job in jobs], alone=alone)
+        return engine.run(pixels, alone=alone)
 
     def _note_pass(self, units: int, began: float, *, failed: bool) -> float:
         took = time.perf_counter() - began
@@ -285,10 +302,13 @@ class Batcher:
         return took
 
 
-def _stack(images: list[Tensor]) -> Tensor:
+def _stack(images: list[Tensor], *, pinned: bool) -> Tensor:
     """uint8 (3, h, w) each -> (N, 3, h, w), channels last in memory: as images are decoded and as
-    engines want them."""
-    return torch.stack([image.permute(1, 2, 0) for image in images]).permute(0, 3, 1, 2)
+    engines want them. `pinned` is memory from which a GPU fetches by itself."""
+    _, height, width = images[0].shape
+    whole = torch.empty(len(images), height, width, 3, dtype=torch.uint8, pin_memory=pinned)
+    torch.stack([image.permute(1, 2, 0) for image in images], out=whole)
+    return whole.permute(0, 3, 1, 2)
 
 
 def _failure(error: BaseException) -> ServiceError:

@@ -4,7 +4,6 @@ import logging
 from pathlib import Path
 
 from models import Checkpoint
-from models.cuda_segment import can_segment
 from models.errors import ModelError
 from models.manifest import Manifest
 from service.batcher import Batcher
@@ -97,7 +96,6 @@ class Loader:
         if capacity is None:
             capacity, warm = self._measured(model, undisturbed=undisturbed)
         capacity = self._warm(model, capacity, warm)
-        can_segment(model.choice.engine.device)  # compiles what the first request would wait for
         logger.info("%d of %dx%d in a pass", capacity, spec.width, spec.height)
         model.batcher.start(capacity=capacity)
 

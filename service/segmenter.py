@@ -147,12 +147,16 @@ class Segmenter:
             return await codec.decoding(lambda: self._prepare(upload))
 
     async def _whole(self, flow: Flow, image: _Image, stages: Stages) -> Segmentation:
-        answer = await asyncio.wrap_future(flow.submit(image.pixels))
+        size = image.height, image.width
+        answer = await asyncio.wrap_future(flow.submit(image.pixels, size=size))
         stages.add("queue", answer.began - answer.queue_s, answer.began)
         stages.add("device", answer.began, answer.began + answer.device_s)
+        if isinstance(answer.found, Segmentation):
+            return answer.found
+        probabilities = answer.found
         with stages.timed("upsample"), _memory_for("for the classes"):
             return await self._codec.encoding(
-                lambda: segment_probabilities(answer.probabilities, image.height, image.width).cpu()
+                lambda: segment_probabilities(probabilities, *size).cpu()
             )
 
     async def _in_tiles(self, flow: Flow, image: _Image, stages: Stages) -> Segmentation:

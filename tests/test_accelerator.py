@@ -2,6 +2,7 @@
 these tests are known to be right wherever they run."""
 
 import io
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from models.tiling import Blend, Grid
 from models.upsample import Segmentation, segment_probabilities
 from service.app import create_app
 from service.batcher import Batcher
+from service.engines.cuda_engine import CudaEngine
 from service.engines.torch_engine import TorchEngine
 from tests.networks import manifest_for, random_images, small_network
 from tests.service.clients import client_for, settings_for
@@ -38,7 +40,8 @@ needs_cuda = pytest.mark.skipif(DEVICE.type != "cuda", reason="there is no CUDA 
 def engine_for(name: str, precision: str, *, base_channels: int = 4) -> TorchEngine:
     network = small_network(name, base_channels=base_channels)
     checkpoint = Checkpoint(network, manifest_for(network, name))
-    return TorchEngine(checkpoint, device=DEVICE, precision=precision, compiled=False)
+    kind = CudaEngine if DEVICE.type == "cuda" else TorchEngine
+    return kind(checkpoint, device=DEVICE, precision=precision, compiled=False)
 
 
 def images(count: int, *, seed: int = 0) -> Tensor:
@@ -110,6 +113,49 @@ class TestEngine:
         torch.testing.assert_close(engine.run(inputs, alone=True), before)
 
 
+@needs_cuda
+class TestAnswersOfAPass:
+    """What is made of the probabilities where they lie is what is made of them anywhere."""
+
+    def test_images_of_any_size(self) -> None:
+        pytest.importorskip("cuda.core")
+        engine, inputs = engine_for("unet", "float32"), images(4)
+        engine.warm_up(4)
+        assert isinstance(engine, CudaEngine)
+        sizes = [(427, 640), (9, 5), None, (1030, 1030)]  # the last is fetched by itself
+        probabilities = engine.run(inputs, alone=True).cpu()
+        found = engine.segment(inputs, sizes, alone=True)
+        for index in (0, 1):
+            answer, size = found[index], sizes[index]
+            assert isinstance(answer, Segmentation)
+            assert size is not None
+            assert answer.labels.device.type == "cpu"
+            assert_same(answer, segment_probabilities(probabilities[index], *size))
+        for index in (2, 3):
+            left = found[index]
+            assert isinstance(left, Tensor)
+            torch.testing.assert_close(left.cpu(), probabilities[index])
+
+    def test_lanes_do_not_disturb_each_other(self) -> None:
+        engine = engine_for("unet_resnet50", "bfloat16")
+        assert isinstance(engine, CudaEngine)
+        engine.warm_up(2)
+        inputs = [images(2, seed=seed) for seed in range(8)]
+        expected = [engine.run(each, alone=True).cpu() for each in inputs]
+
+        def passes(seed: int) -> None:
+            for _ in range(50):
+                found = engine.segment(inputs[seed], [(64, 96), None], alone=False)
+                first, second = found
+                assert isinstance(first, Segmentation)
+                assert isinstance(second, Tensor)
+                torch.testing.assert_close(second.cpu(), expected[seed][1], rtol=0.05, atol=0.03)
+                assert_same(first, segment_probabilities(expected[seed][0], 64, 96))
+
+        with ThreadPoolExecutor(8) as threads:
+            list(threads.map(passes, range(8)))
+
+
 class TestAfterTheForwardPass:
     @pytest.mark.parametrize("num_classes", [1, 2, 22, 150])
     @pytest.mark.parametrize(("size", "image"), SIZES)
@@ -117,7 +163,8 @@ class TestAfterTheForwardPass:
         self, size: tuple[int, int], image: tuple[int, int], num_classes: int
     ) -> None:
         noise = (3 * random_images(num_classes, *size)).softmax(0)
-        for probabilities in (noise, noise.sqrt() / 3, (noise > 0.5).float()):
+        flat = noise.sqrt() / noise.sqrt().sum(0)
+        for probabilities in (noise, flat, (noise > 0.5).float()):
             expected = segment_probabilities(probabilities, *image)
             assert_same(segment_probabilities(probabilities.to(DEVICE), *image), expected)
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from models import Checkpoint
 from models.devices import choose_device, has_fast_bf16
+from service.engines.cuda_engine import CudaEngine
 from service.engines.engine import Engine
 from service.engines.golden import NotFiniteError, agreement, golden_inputs, labels_of
 from service.engines.int8 import find_int8, int8_model
@@ -236,7 +237,8 @@ def _torch(
     compiled: bool = False,
 ) -> Candidate:
     def load() -> Engine:
-        return TorchEngine(checkpoint, device=device, precision=precision, compiled=compiled)
+        kind = CudaEngine if device.type == "cuda" else TorchEngine
+        return kind(checkpoint, device=device, precision=precision, compiled=compiled)
 
     name = f"torch {precision}{' compiled' if compiled else ''}"
     is_reference = precision == "float32" and not compiled

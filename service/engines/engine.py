@@ -1,9 +1,12 @@
 """What the batcher asks of whatever runs the network."""
 
-from typing import Protocol
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
+
+from models.upsample import Segmentation
 
 
 class Engine(Protocol):
@@ -28,6 +31,17 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Frees what the garbage collector would not."""
+
+
+@runtime_checkable
+class SegmentingEngine(Engine, Protocol):
+    """Makes the answers for images as well, where the probabilities lie."""
+
+    def segment(
+        self, pixels: Tensor, sizes: Sequence[tuple[int, int] | None], *, alone: bool
+    ) -> list[Segmentation | Tensor]:
+        """As `run`, and for an image whose (height, width) is given its segmentation, on the CPU,
+        instead of its probabilities (K, h, w): where the engine finds that worthwhile."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:

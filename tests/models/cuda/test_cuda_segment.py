@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from models import cuda_segment, upsample
-from models.cuda_segment import SOURCE, can_segment
+from models.cuda_segment import SOURCE, can_segment, parts_of_batch, segment_batch
 from models.upsample import Segmentation, segment_probabilities
 from tests.models.cuda.emulated import EmulatedKernel
 from tests.networks import random_images
@@ -102,6 +102,21 @@ def test_planes_of_a_batch_are_read_where_they_lie(emulated: EmulatedKernel) -> 
         assert_same(segment_probabilities(image, 50, 61), by_the_book(batch[1], (50, 61)))
     cut = batch[2, :, :13, :9]  # as the last tile of an image is
     assert_same(segment_probabilities(cut, 26, 20), by_the_book(cut, (26, 20)))
+
+
+@pytest.mark.parametrize("num_classes", [2, 21])
+def test_images_of_a_pass_are_answered_as_alone(num_classes: int, emulated: EmulatedKernel) -> None:
+    batch = (3 * random_images(4, num_classes, 16, 16)).softmax(1)
+    before = len(emulated.blocks)
+    sizes = [(9, 7), None, (50, 61), (16, 16)]
+    found = parts_of_batch(segment_batch(batch, sizes), num_classes, sizes)
+    assert len(emulated.blocks) - before == 3
+    for image, size, answer in zip(batch, sizes, found, strict=True):
+        if size is None:
+            assert answer is None
+        else:
+            assert answer is not None
+            assert_same(Segmentation(*answer), by_the_book(image, size))
 
 
 def test_blocks_cover_the_image_and_no_more(emulated: EmulatedKernel) -> None:
