@@ -78,8 +78,11 @@ def create_app(settings: Settings, *, spans: "Spans | None" = None) -> FastAPI:
     app.state.service = state
     app.state.access = access
     add_problem_handlers(app)
-    for routes in (segment, models, admin, operations):
-        app.include_router(routes.router)
+    for router in (
+        *(segment.router, models.router, admin.router),
+        *(operations.router, operations.measured),
+    ):
+        app.include_router(router)
     app.mount("/web", StaticFiles(directory=WEB), name="web")
     document_keys(app, guards=access.guards)
     app.add_middleware(UnexpectedErrors)

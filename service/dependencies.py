@@ -47,9 +47,13 @@ class State:
         self.registry.stop()
 
 
-async def _state(request: Request) -> State:  # else it would need a thread, and wait for one
+def state_of(request: Request) -> State:
     state: State = request.app.state.service
     return state
+
+
+async def _state(request: Request) -> State:  # else it would need a thread, and wait for one
+    return state_of(request)
 
 
 AppState = Annotated[State, Depends(_state)]

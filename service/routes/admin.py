@@ -1,11 +1,11 @@
 """POST /models/{name}/load, activate and unload."""
 
-from fastapi import APIRouter, Depends, Response
+from fastapi import APIRouter, Response
 
 from service.dependencies import AppState, require_ready
 from service.routes.responses import GUARDED, RETRY_AFTER, Responses, problem
 from service.schemas import ModelEntry
-from service.security import require_scope
+from service.security import guarded_route
 
 ADMIN_ERRORS: Responses = {
     404: problem("unknown model"),
@@ -15,7 +15,7 @@ ADMIN_ERRORS: Responses = {
 }
 
 router = APIRouter(
-    tags=["admin"], dependencies=[Depends(require_scope("admin"))], responses=GUARDED | ADMIN_ERRORS
+    tags=["admin"], route_class=guarded_route("admin"), responses=GUARDED | ADMIN_ERRORS
 )
 
 

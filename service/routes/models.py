@@ -1,17 +1,15 @@
 """GET /models and GET /models/{name}."""
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter
 
 from models.manifest import Manifest
 from service.dependencies import AppState
 from service.redaction import manifest_without_folders
 from service.routes.responses import ERRORS, GUARDED
 from service.schemas import ModelList
-from service.security import require_scope
+from service.security import guarded_route
 
-router = APIRouter(
-    tags=["models"], dependencies=[Depends(require_scope("segment"))], responses=GUARDED
-)
+router = APIRouter(tags=["models"], route_class=guarded_route("segment"), responses=GUARDED)
 
 
 @router.get("/models")

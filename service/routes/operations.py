@@ -2,18 +2,19 @@
 
 from pathlib import Path
 
-from fastapi import APIRouter, Depends, Response
+from fastapi import APIRouter, Response
 from fastapi.responses import FileResponse
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from service.dependencies import AppState
 from service.routes.responses import GUARDED
 from service.schemas import Health
-from service.security import require_scope
+from service.security import guarded_route
 
 WEB = Path(__file__).resolve().parents[1] / "web"
 
 router = APIRouter(tags=["operations"])
+measured = APIRouter(tags=["operations"], route_class=guarded_route("metrics"), responses=GUARDED)
 
 
 @router.get("/healthz", responses={503: {"model": Health, "description": "to be restarted"}})
@@ -36,11 +37,10 @@ async def readyz(state: AppState, response: Response) -> Health:
     return Health(status="ready", model=state.registry.active.name)
 
 
-@router.get(
+@measured.get(
     "/metrics",
-    dependencies=[Depends(require_scope("metrics"))],
     response_class=Response,
-    responses=GUARDED | {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
 )
 async def metrics(state: AppState) -> Response:
     """For Prometheus, in its text format."""

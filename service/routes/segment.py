@@ -5,38 +5,26 @@ import logging
 from dataclasses import dataclass
 from itertools import count
 from math import inf
-from typing import Annotated
 from urllib.parse import quote
 
-from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi import APIRouter, Request, Response
 
 from service.admission import busy_images
 from service.deadline import Deadline, while_connected
-from service.dependencies import AppState, State, require_working
+from service.dependencies import State, require_working, state_of
 from service.errors import ServiceError
 from service.loaded import LoadedModel
-from service.negotiation import Output, choose_output
+from service.negotiation import choose_output
+from service.routes.parameters import Parameters, SegmentParameters
 from service.routes.responses import ERRORS, GUARDED, MODEL_HEADERS, PROBLEM, TIMING_HEADERS
 from service.schemas import BatchItem, BatchResponse, Problem, SegmentResponse
-from service.security import require_scope
+from service.security import guarded_route
 from service.segmenter import Segmented
 from service.upload import Upload, read_upload, read_uploads, require_size
 
 logger = logging.getLogger(__name__)
 
 HEADER_SAFE = " !#$&'()*+,/:;=?@[]^`{|}~"  # other characters, which a header cannot hold: %XX
-
-Model = Annotated[str | None, Query(description="a loaded model; the active one when absent")]
-Patience = Annotated[
-    float | None,
-    Header(
-        alias="X-Request-Timeout",
-        gt=0,
-        allow_inf_nan=False,
-        description="seconds that the client waits once it has sent the upload; 504 after that, "
-        "or after --request-timeout-s if that is less",
-    ),
-]
 
 _FILE = {"type": "string", "format": "binary"}
 ONE_IMAGE = {
@@ -67,9 +55,7 @@ SEVERAL_IMAGES = {
 }
 
 
-router = APIRouter(
-    tags=["segmentation"], dependencies=[Depends(require_scope("segment"))], responses=GUARDED
-)
+router = APIRouter(tags=["segmentation"], route_class=guarded_route("segment"), responses=GUARDED)
 
 
 @router.post(
@@ -83,28 +69,23 @@ router = APIRouter(
         406: {"description": "neither JSON nor PNG accepted", "content": PROBLEM},
         **ERRORS,
     },
-    openapi_extra=ONE_IMAGE,
+    openapi_extra=ONE_IMAGE | SegmentParameters.document(),
 )
-async def segment(
-    request: Request,
-    state: AppState,
-    model: Model = None,
-    output: Annotated[Output | None, Query(description="overrides Accept")] = None,
-    patience_s: Patience = None,
-) -> Response:
+async def segment(request: Request) -> Response:
     """Segments one image: multipart field `file`, or the image as the body.
 
     Answers JSON with per-class statistics and the mask, or with `Accept: image/png` the mask
     alone: an indexed PNG of the upload's size whose palette is the class colours.
     """
-    chosen = choose_output(",".join(request.headers.getlist("accept")), output)
+    asked, state = SegmentParameters.of(request), state_of(request)
+    chosen = choose_output(",".join(request.headers.getlist("accept")), asked.output)
     require_working(state)
-    request.state.model = state.registry.name_of(model)
+    request.state.model = state.registry.name_of(asked.model)
     with state.admission.visit():
         upload = await read_upload(request, max_bytes=state.settings.max_upload_bytes)
-        deadline = _deadline(state, patience_s)
+        deadline = _deadline(state, asked.patience_s)
         async with while_connected(request):
-            served, segmented = await deadline.of(_segmented(state, model, upload))
+            served, segmented = await deadline.of(_segmented(state, asked.model, upload))
     headers = {
         "Server-Timing": _server_timing(segmented),
         **_model_headers(served),
@@ -120,23 +101,18 @@ async def segment(
     "/segment/batch",
     response_model=BatchResponse,
     responses={200: {"headers": MODEL_HEADERS}, **ERRORS},
-    openapi_extra=SEVERAL_IMAGES,
+    openapi_extra=SEVERAL_IMAGES | Parameters.document(),
 )
-async def segment_batch(
-    request: Request,
-    response: Response,
-    state: AppState,
-    model: Model = None,
-    patience_s: Patience = None,
-) -> BatchResponse:
+async def segment_batch(request: Request, response: Response) -> BatchResponse:
     """Segments several images, each sent as a field `file`: a result or an error each, in order.
     Those that are not done in time are errors with the status 504."""
+    asked, state = Parameters.of(request), state_of(request)
     require_working(state)
-    request.state.model = state.registry.name_of(model)
+    request.state.model = state.registry.name_of(asked.model)
     with state.admission.visit():
         uploads = await read_uploads(request, max_files=state.settings.max_batch_files)
-        deadline = _deadline(state, patience_s)
-        with state.admission.place(), state.registry.lease(model) as served:
+        deadline = _deadline(state, asked.patience_s)
+        with state.admission.place(), state.registry.lease(asked.model) as served:
             batch = _Batch(state, served, request.state.request_id, deadline)
             async with while_connected(request):
                 items = await batch.items(uploads)

@@ -4,6 +4,25 @@ from typing import Any
 
 from fastapi import FastAPI
 
+from service.security.keys import Scope
+
+API_KEY_HEADER = "X-API-Key"
+SCHEMES = {
+    "Bearer": {"type": "http", "description": "an API key", "scheme": "bearer"},
+    API_KEY_HEADER: {
+        "type": "apiKey",
+        "description": "the same API key",
+        "in": "header",
+        "name": API_KEY_HEADER,
+    },
+}
+
+
+def requirements(scope: Scope) -> list[dict[str, list[str]]]:
+    """Either of the schemes. OpenAPI 3.1 has the roles that a requirement asks for; the scope is
+    one."""
+    return [{scheme: [scope]} for scheme in SCHEMES]
+
 
 def document_keys(app: FastAPI, *, guards: bool) -> None:
     """Without keys only what needs the scope admin is described as guarded."""
@@ -11,6 +30,7 @@ def document_keys(app: FastAPI, *, guards: bool) -> None:
 
     def openapi() -> dict[str, Any]:
         document = describe()
+        document.setdefault("components", {})["securitySchemes"] = SCHEMES
         if not guards:
             _open(document)
         return document
@@ -25,5 +45,3 @@ def _open(document: dict[str, Any]) -> None:
             "admin" in scopes for need in operation.get("security", ()) for scopes in need.values()
         ):
             operation.pop("security", None)
-    if not any("security" in operation for operation in operations):
-        document.get("components", {}).pop("securitySchemes", None)

@@ -1,51 +1,61 @@
-"""What a route asks for: `dependencies=[Depends(require_scope("admin"))]`."""
+"""What guards a router's endpoints: `APIRouter(route_class=guarded_route("admin"))`."""
 
 import logging
-from collections.abc import Awaitable, Callable
-from typing import Annotated
+from collections.abc import Callable, Coroutine
+from typing import Any
 
-from fastapi import Request, Security
-from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
+from fastapi import Request, Response
+from fastapi.routing import APIRoute
 
 from service.errors import ServiceError, UnauthorizedError
 from service.security.access import Access
+from service.security.document import API_KEY_HEADER, requirements
 from service.security.keys import Scope
 from service.security.limiter import client_of
 
 logger = logging.getLogger(__name__)
 
-HEADER_NAME = "X-API-Key"
-BEARER = HTTPBearer(scheme_name="Bearer", description="an API key", auto_error=False)
-HEADER = APIKeyHeader(
-    name=HEADER_NAME, scheme_name="X-API-Key", description="the same API key", auto_error=False
-)
+
+def guarded_route(scope: Scope) -> type[APIRoute]:
+    """Routes that let a request through or raise 401, 403 or 429, before anything of it is
+    understood. `request.state.key_name` is the name of its key, for logs; None without one."""
+
+    class Guarded(APIRoute):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            extra = {**(options.pop("openapi_extra", None) or {}), "security": requirements(scope)}
+            super().__init__(*arguments, **options, openapi_extra=extra)
+
+        def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+            handle = super().get_route_handler()
+
+            async def handle_admitted(request: Request) -> Response:
+                _admit(request, scope)
+                return await handle(request)
+
+            return handle_admitted
+
+    return Guarded
 
 
-def require_scope(scope: Scope) -> Callable[..., Awaitable[None]]:
-    """A dependency that lets a request through or raises 401, 403 or 429, before anything of its
-    body is read. `request.state.key_name` is the name of its key, for logs; None without one."""
-    # OpenAPI 3.1 has the roles that a requirement asks for; the scope is one
-    bearer_scheme, header_scheme = (Security(each, scopes=[scope]) for each in (BEARER, HEADER))
+def _admit(request: Request, scope: Scope) -> None:
+    access: Access = request.app.state.access
+    host = request.client.host if request.client else None
+    try:
+        request.state.key_name = access.admit(scope, _sent_key(request), host)
+    except ServiceError as error:
+        _log(request, error, host)
+        raise
 
-    async def check(
-        request: Request,
-        bearer: Annotated[HTTPAuthorizationCredentials | None, bearer_scheme],
-        header: Annotated[str | None, header_scheme],
-    ) -> None:
-        access: Access = request.app.state.access
-        host = request.client.host if request.client else None
-        try:
-            if (bearer and header) or any(
-                len(request.headers.getlist(each)) > 1 for each in ("authorization", HEADER_NAME)
-            ):
-                raise UnauthorizedError("several API keys were sent; send one", is_wrong=True)
-            name = access.admit(scope, bearer.credentials if bearer else header, host)
-        except ServiceError as error:
-            _log(request, error, host)
-            raise
-        request.state.key_name = name
 
-    return check
+def _sent_key(request: Request) -> str | None:
+    """As `Authorization: Bearer KEY` or `X-API-Key: KEY`; UnauthorizedError where it is not one."""
+    authorizations, keys = map(request.headers.getlist, ("authorization", API_KEY_HEADER))
+    scheme, _, credentials = "".join(authorizations[:1]).partition(" ")
+    bearer = credentials.strip() if scheme.lower() == "bearer" else None
+    header = "".join(keys[:1])
+    if (bearer and header) or len(authorizations) > 1 or len(keys) > 1:
+        raise UnauthorizedError("several API keys were sent; send one", is_wrong=True)
+    return bearer or header or None
 
 
 def _log(request: Request, error: ServiceError, host: str | None) -> None:

@@ -8,10 +8,10 @@ from typing import Any
 
 import httpx
 import pytest
-from fastapi import Depends, FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request
 
 from service.app import create_app
-from service.security import require_scope
+from service.security import guarded_route
 from service.security.keys import new_key
 from tests.service.clients import GOOD, Client, assert_problem, client_for, settings_for
 from tests.service.running import Running, running
@@ -29,11 +29,14 @@ def bearer(secret: str) -> dict[str, str]:
 
 
 def with_admin_route(app: FastAPI) -> FastAPI:
-    @app.post("/admin-only", dependencies=[Depends(require_scope("admin"))])
+    router = APIRouter(route_class=guarded_route("admin"))
+
+    @router.post("/admin-only")
     async def admin_only(request: Request) -> str | None:
         name: str | None = request.state.key_name
         return name
 
+    app.include_router(router)
     return app
 
 
