@@ -110,8 +110,10 @@ class Limit:
             median([each.upsample_ms for each in self._codec]),
         )
 
-    def per_second(self, precision: str) -> float:
-        return throughput_limit(self.forward_ms(precision), self.codec.ms, cores())
+    def per_second(self, precision: str, *, forward_ms: float | None = None) -> float:
+        """With the forward pass as it was just timed, or the median."""
+        forward_ms = self.forward_ms(precision) if forward_ms is None else forward_ms
+        return throughput_limit(forward_ms, self.codec.ms, cores())
 
     def _note(self, rows: list[BareTime]) -> None:
         for row in rows:

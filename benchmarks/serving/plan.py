@@ -15,6 +15,7 @@ class Plan:
     seconds: float = 20.0
     clients: int = 16
     client_steps: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64)
+    throughput_turns: int = 4  # that `seconds` are divided into
     bare_seconds: float = 2.0
     batches: tuple[int, ...] = (1, 2, 4)
     streams: tuple[int, ...] = tuple(sorted({1, 2, cores()}))
@@ -52,6 +53,7 @@ class Plan:
             seconds=2.0,
             clients=4,
             client_steps=(1, 4),
+            throughput_turns=2,
             bare_seconds=0.1,
             batches=(1,),
             streams=(1,),

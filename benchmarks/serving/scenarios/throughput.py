@@ -16,6 +16,9 @@ COLUMNS = (
     "server", "requests/s", "p50 ms", "p99 ms", "limit", "share of the limit", "times best peer",
     "failed",
 )  # fmt: skip
+AGAIN_S = 1.0  # of warm-up after the service was idle for as long as the bare network ran
+
+Shares = dict[str, list[float]]  # of the limit, by the contender's name
 
 
 def measure(shop: Workshop) -> list[Table]:
@@ -32,16 +35,38 @@ def compare(
 ) -> list[Table]:
     limit = Limit(shop, checkpoint, shop.options.precisions)
     limit.survey()
+    shares: Shares = {}
 
     def turn(contender: Contender) -> LoadResult:
-        with shop.running(contender, checkpoint) as server:
-            return shop.load(server, contender, clients=shop.plan.clients)
+        """The server and the bare network take turns of some seconds: a machine whose speed drifts
+        drifts for both."""
+        precision, plan = contender.precision or "", shop.plan
+        results: list[LoadResult] = []
+        with (
+            shop.running(contender, checkpoint) as server,
+            limit.at_hand(precision) as forward_ms,
+        ):
+            for _ in range(plan.throughput_turns):
+                result = shop.load(
+                    server,
+                    contender,
+                    clients=plan.clients,
+                    seconds=plan.seconds / plan.throughput_turns,
+                    warmup_s=AGAIN_S if results else plan.warmup_s,
+                )
+                most = limit.per_second(precision, forward_ms=forward_ms())
+                shares.setdefault(contender.name, []).append(result.per_second / most)
+                results.append(result)
+        return LoadResult.joined(results)
 
-    rows = interleave([*services, *rivals], shop.plan.rounds, turn, between=limit.measure)
-    return [_table(shop, checkpoint, rows, limit), limit.table()]
+    contenders = [*services, *rivals]
+    rows = interleave(contenders, shop.plan.rounds, turn, between=limit.measure_codec)
+    return [_table(shop, checkpoint, rows, limit, shares), limit.table()]
 
 
-def _table(shop: Workshop, checkpoint: Path, rows: list[Turns], limit: Limit) -> Table:
+def _table(
+    shop: Workshop, checkpoint: Path, rows: list[Turns], limit: Limit, shares: Shares
+) -> Table:
     plan, codec = shop.plan, limit.codec
     table = Table(
         f"{plan.clients} clients, 640x427 JPEG in, PNG out: {checkpoint.stem}",
@@ -49,7 +74,10 @@ def _table(shop: Workshop, checkpoint: Path, rows: list[Turns], limit: Limit) ->
         notes=[
             f"Medians of {plan.rounds} rounds of {plan.seconds:g} s after {plan.warmup_s:g} s of "
             "warm-up; in every round each server is started, asked and stopped in turn, so the "
-            "others are stopped, not idle.",
+            "others are stopped, not idle. The seconds are divided into "
+            f"{plan.throughput_turns}, with the fastest engine's bare forward pass after each of "
+            "them: the share of the limit is the median over these, with the forward pass as it "
+            "was just then.",
             f"limit = 1 / (forward + (decode + encode) / {cores()} cores): decode "
             f"{number(codec.decode_ms, 2)} ms, encode {number(codec.encode_ms, 2)} ms, forward "
             f"{_forwards(limit)}.",
@@ -57,7 +85,7 @@ def _table(shop: Workshop, checkpoint: Path, rows: list[Turns], limit: Limit) ->
     )
     best = max((row.per_second for row in rows if _is_rival(row) and row.results), default=None)
     for row in rows:
-        _add(table, row, limit, best)
+        _add(table, row, limit, best, shares)
     drawn = [row for row in rows if row.results]
     title = f"{checkpoint.stem}, {plan.clients} clients"
     if len(drawn) > 1:
@@ -70,13 +98,13 @@ def _table(shop: Workshop, checkpoint: Path, rows: list[Turns], limit: Limit) ->
     return table
 
 
-def _add(table: Table, row: Turns, limit: Limit, best_peer: float | None) -> None:
+def _add(table: Table, row: Turns, limit: Limit, best_peer: float | None, shares: Shares) -> None:
     name = row.contender.name
     if not row.results:
         table.add(name, row.reason or "", server=name, reason=row.reason)
         return
     most = median([]) if _is_rival(row) else limit.per_second(row.precision)
-    share = row.per_second / most
+    share = median(shares.get(name, []))
     times = row.per_second / best_peer if best_peer and not _is_rival(row) else None
     table.add(
         name,
@@ -93,6 +121,7 @@ def _add(table: Table, row: Turns, limit: Limit, best_peer: float | None) -> Non
         p99_ms=row.p99_ms,
         limit_per_second=most,
         share=share,
+        shares=shares.get(name, []),
         times_best_peer=times,
         failed=row.failed,
         rounds=[result.per_second for result in row.results],
