@@ -38,8 +38,11 @@ def compare(
     shares: Shares = {}
 
     def turn(contender: Contender) -> LoadResult:
-        """The server and the bare network take turns of some seconds: a machine whose speed drifts
+        """The service and the bare network take turns of some seconds: a machine whose speed drifts
         drifts for both."""
+        if _is_rival(contender):  # who has no share, and would still be at what nobody waits for
+            with shop.running(contender, checkpoint) as server:
+                return shop.load(server, contender, clients=shop.plan.clients)
         precision, plan = contender.precision or "", shop.plan
         results: list[LoadResult] = []
         with (
@@ -74,7 +77,7 @@ def _table(
         notes=[
             f"Medians of {plan.rounds} rounds of {plan.seconds:g} s after {plan.warmup_s:g} s of "
             "warm-up; in every round each server is started, asked and stopped in turn, so the "
-            "others are stopped, not idle. The seconds are divided into "
+            "others are stopped, not idle. The service's seconds are divided into "
             f"{plan.throughput_turns}, with the fastest engine's bare forward pass after each of "
             "them: the share of the limit is the median over these, with the forward pass as it "
             "was just then.",
@@ -83,7 +86,9 @@ def _table(
             f"{_forwards(limit)}.",
         ],
     )
-    best = max((row.per_second for row in rows if _is_rival(row) and row.results), default=None)
+    best = max(
+        (row.per_second for row in rows if _is_rival(row.contender) and row.results), default=None
+    )
     for row in rows:
         _add(table, row, limit, best, shares)
     drawn = [row for row in rows if row.results]
@@ -93,7 +98,7 @@ def _table(
             title,
             [row.contender.name for row in drawn],
             [row.per_second for row in drawn],
-            [not _is_rival(row) for row in drawn],
+            [not _is_rival(row.contender) for row in drawn],
         )
     return table
 
@@ -103,9 +108,9 @@ def _add(table: Table, row: Turns, limit: Limit, best_peer: float | None, shares
     if not row.results:
         table.add(name, row.reason or "", server=name, reason=row.reason)
         return
-    most = median([]) if _is_rival(row) else limit.per_second(row.precision)
+    most = median([]) if _is_rival(row.contender) else limit.per_second(row.precision)
     share = median(shares.get(name, []))
-    times = row.per_second / best_peer if best_peer and not _is_rival(row) else None
+    times = row.per_second / best_peer if best_peer and not _is_rival(row.contender) else None
     table.add(
         name,
         number(row.per_second),
@@ -137,5 +142,5 @@ def _forwards(limit: Limit) -> str:
     return "; ".join(parts) or "not known"
 
 
-def _is_rival(row: Turns) -> bool:
-    return row.contender.precision is None
+def _is_rival(contender: Contender) -> bool:
+    return contender.precision is None
