@@ -33,7 +33,7 @@ NO_LESS_EXACT = {
 
 
 class Limit:
-    """`survey` looks for each precision's fastest setup; `measure` times those again.
+    """`survey` looks for each precision's fastest setup, which `at_hand` times again.
 
     With `alone` only setups of one image at a time count, as for a single client.
     """
@@ -66,10 +66,6 @@ class Limit:
             best = fastest(self.surveyed, NO_LESS_EXACT[precision], alone=self.alone)
             if best.ms is not None:
                 self.setups[precision] = best.setup
-
-    def measure(self) -> None:
-        self._note(self._time(list(dict.fromkeys(self.setups.values()))))
-        self.measure_codec()
 
     @contextmanager
     def at_hand(self, precision: str) -> Iterator[Callable[[], float]]:

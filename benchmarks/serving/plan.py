@@ -15,7 +15,7 @@ class Plan:
     seconds: float = 20.0
     clients: int = 16
     client_steps: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64)
-    throughput_turns: int = 4  # that `seconds` are divided into
+    throughput_turns: int = 4  # that `seconds` of the service are divided into
     bare_seconds: float = 2.0
     batches: tuple[int, ...] = (1, 2, 4)
     streams: tuple[int, ...] = tuple(sorted({1, 2, cores()}))

@@ -96,7 +96,7 @@ class CudaEngine(TorchEngine):
         try:
             with torch.cuda.stream(lane.stream):
                 yield lane.passed(pixels)
-            lane.stream.synchronize()
+            lane.wait()
         finally:
             self._free.put(lane)
 
@@ -109,6 +109,7 @@ class _Lane:
         self.stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self.recordings: dict[int, _Recording] = {}
         self._forward = forward
+        self._done = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
 
     def record(self, pixels: Tensor) -> None:
         torch.cuda.empty_cache()  # a recording has memory of its own
@@ -121,6 +122,12 @@ class _Lane:
         """Probabilities that the lane's next pass overwrites."""
         recording = self.recordings.get(len(pixels))
         return self._forward(pixels) if recording is None else recording.replay(pixels)
+
+    def wait(self) -> None:
+        """Until all that was started on the stream is done. The thread sleeps meanwhile: a core
+        that does nothing but look for the end is missed by those who decode."""
+        self._done.record(self.stream)
+        self._done.synchronize()
 
 
 class _Recording:

@@ -4,9 +4,10 @@ from pathlib import Path
 
 from benchmarks.serving.errors import BenchmarkError
 from benchmarks.serving.limit import Limit
+from benchmarks.serving.load_job import LoadResult
 from benchmarks.serving.machine import cores
 from benchmarks.serving.process import cpu_s
-from benchmarks.serving.rounds import reason
+from benchmarks.serving.rounds import AGAIN_S, reason
 from benchmarks.serving.table import Table, number
 from benchmarks.serving.workshop import Workshop
 
@@ -22,31 +23,42 @@ def _profile(shop: Workshop, checkpoint: Path, precision: str) -> Table:
     contender = shop.service(precision)
     limit = Limit(shop, checkpoint, (precision,))
     limit.survey()
-    limit.measure()
+    limit.measure_codec()
     table = Table(
         f"Where a request's time goes: {checkpoint.stem}, {contender.name}, "
         f"{shop.plan.clients} clients",
         COLUMNS,
         notes=[
-            "Network: the bare loop's processor time. Decode, classes and encode: by themselves on "
-            "one core. The rest of the service is what its processes took beyond these: HTTP, "
-            "copies, waiting for each other's caches. Idle: no process had work or a place to "
-            "run."
+            "Network: the bare loop's processor time, in turns with the service's. Decode, "
+            "classes and encode: by themselves on one core. The rest of the service is what its "
+            "processes took beyond these: HTTP, copies, waiting for each other's caches. Idle: no "
+            "process had work or a place to run."
         ],
     )
+    plan, results, took, answered = shop.plan, list[LoadResult](), 0.0, 0.0
+    seconds = plan.seconds / plan.throughput_turns
     try:
-        with shop.running(contender, checkpoint) as server:
-            shop.load(server, contender, clients=shop.plan.clients)  # warm
-            before = cpu_s(server.pid)
-            result = shop.load(server, contender, clients=shop.plan.clients)
-            took = cpu_s(server.pid) - before
+        with (
+            shop.running(contender, checkpoint) as server,
+            limit.at_hand(precision) as forward_ms,
+        ):
+            shop.load(server, contender, clients=plan.clients)  # warm
+            for _ in range(plan.throughput_turns):
+                before = cpu_s(server.pid)
+                results.append(
+                    shop.load(
+                        server, contender, clients=plan.clients, seconds=seconds, warmup_s=AGAIN_S
+                    )
+                )
+                took += cpu_s(server.pid) - before
+                # it also answers what is sent while the load generator warms up
+                answered += results[-1].per_second * (AGAIN_S + seconds)
+                forward_ms()
     except BenchmarkError as error:
         table.add(reason(error))
         return table
-    # the service also answers what is sent while the load generator warms up
-    measured_s = shop.plan.warmup_s + shop.plan.seconds
+    result = LoadResult.joined(results)
     request_ms = 1000 / result.per_second
-    answered = result.per_second * measured_s
     service_ms = 1000 * took / answered
     codec, network_ms = limit.codec, limit.forward_cpu_ms(precision)
     known = network_ms + codec.ms + codec.upsample_ms

@@ -8,7 +8,7 @@ from benchmarks.serving.figures import median
 from benchmarks.serving.limit import Limit
 from benchmarks.serving.load_job import LoadResult
 from benchmarks.serving.machine import cores
-from benchmarks.serving.rounds import Turns, interleave
+from benchmarks.serving.rounds import AGAIN_S, Turns, interleave
 from benchmarks.serving.table import Table, number
 from benchmarks.serving.workshop import Workshop
 
@@ -16,8 +16,6 @@ COLUMNS = (
     "server", "requests/s", "p50 ms", "p99 ms", "limit", "share of the limit", "times best peer",
     "failed",
 )  # fmt: skip
-AGAIN_S = 1.0  # of warm-up after the service was idle for as long as the bare network ran
-
 Shares = dict[str, list[float]]  # of the limit, by the contender's name
 
 
