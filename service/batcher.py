@@ -111,6 +111,7 @@ class Batcher:
 
     def __init__(self, engine: Engine, *, on_pass: OnPass | None = None) -> None:
         self.engine = engine
+        self._segmenting = engine if isinstance(engine, SegmentingEngine) else None
         self.capacity = 1
         self._on_pass = on_pass
         self._flows: set[Flow] = set()
@@ -289,11 +290,11 @@ class Batcher:
         return None
 
     def _answers(self, jobs: list[_Job], *, alone: bool) -> Iterable[Tensor | Segmentation]:
-        engine = self.engine
-        pixels = _stack([job.pixels for job in jobs], pinned=engine.device.type == "cuda")
-        if isinstance(engine, SegmentingEngine):
-            return engine.segment(pixels, [job.size for job in jobs], alone=alone)
-        return engine.run(pixels, alone=alone)
+        pinned = self.engine.device.type == "cuda"
+        pixels = _stack([job.pixels for job in jobs], pinned=pinned)
+        if self._segmenting is None:
+            return self.engine.run(pixels, alone=alone)
+        return self._segmenting.segment(pixels, [job.size for job in jobs], alone=alone)
 
     def _note_pass(self, units: int, began: float, *, failed: bool) -> float:
         took = time.perf_counter() - began

@@ -2,6 +2,7 @@
 these tests are known to be right wherever they run."""
 
 import io
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -104,6 +105,32 @@ class TestEngine:
                 for begin in range(0, len(inputs), count)
             ]
             torch.testing.assert_close(torch.cat(parts), whole, rtol=0.05, atol=0.03)
+
+    def test_others_that_are_loaded_meanwhile_disturb_nobody(self) -> None:
+        """More of them than PyTorch has streams."""
+        engine, inputs = engine_for("unet", "float32"), images(2)
+        engine.warm_up(2)
+        expected = engine.run(inputs, alone=True).cpu()
+        loaded = threading.Event()
+
+        def passes() -> int:
+            count = 0
+            while not loaded.is_set() or count < 10:
+                found = engine.run(inputs, alone=False).cpu()
+                torch.testing.assert_close(found, expected)
+                count += 1
+            return count
+
+        with ThreadPoolExecutor(1) as beside:
+            answering = beside.submit(passes)
+            try:
+                for _ in range(40):
+                    other = engine_for("unet", "float32")
+                    other.warm_up(2)
+                    other.close()
+            finally:
+                loaded.set()
+            assert answering.result() >= 10
 
     def test_forgotten_sizes_are_still_answered(self) -> None:
         engine, inputs = engine_for("unet", "float32"), images(4)

@@ -25,6 +25,9 @@ logger = logging.getLogger(__name__)
 
 LANES = 2  # one pass is put together, or its answers handed out, while the other is computed
 MAX_PIXELS = 1 << 20  # of an image whose answer is fetched with those of its pass: they add up
+# PyTorch hands out the same 32 streams of a priority over and over. Passes run on others than they
+# are recorded on, or a loaded model's would be caught in the recording of one that is being loaded
+RUNNING, RECORDING = -1, 0
 
 Forward = Callable[[Tensor], Tensor]  # uint8 (N, 3, h, w) -> float32 (N, K, h, w), on the device
 
@@ -106,7 +109,7 @@ class _Lane:
     were recorded for it, by their size."""
 
     def __init__(self, device: torch.device, forward: Forward) -> None:
-        self.stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        self.stream = torch.cuda.Stream(device, priority=RUNNING)  # type: ignore[no-untyped-call]
         self.recordings: dict[int, _Recording] = {}
         self._forward = forward
         self._done = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
@@ -115,8 +118,8 @@ class _Lane:
         torch.cuda.empty_cache()  # a recording has memory of its own
         # one memory for all: they are replayed one at a time, and nothing of them stays in it
         memory = next((each.memory for each in self.recordings.values()), None)
-        recording = _Recording(self._forward, pixels, self.stream, memory)
-        self.recordings[len(pixels)] = recording
+        on_device = pixels.to(self.stream.device)
+        self.recordings[len(pixels)] = _Recording(self._forward, on_device, memory)
 
     def passed(self, pixels: Tensor) -> Tensor:
         """Probabilities that the lane's next pass overwrites."""
@@ -134,16 +137,12 @@ class _Recording:
     """A pass of one size as a CUDA graph, with its own place for what goes in and comes out. What
     it reads beside that is the engine's, and lives as long: nothing is looked up in a replay."""
 
-    def __init__(
-        self,
-        forward: Forward,
-        pixels: Tensor,
-        stream: torch.cuda.Stream,
-        memory: Any,  # PyTorch's name for it changes
-    ) -> None:
+    def __init__(self, forward: Forward, pixels: Tensor, memory: Any) -> None:
+        """`memory` is that of other recordings, or None."""
+        self._pixels = pixels.contiguous(memory_format=torch.channels_last)
+        stream = torch.cuda.Stream(pixels.device, priority=RECORDING)  # type: ignore[no-untyped-call]
+        stream.wait_stream(torch.cuda.current_stream(pixels.device))
         with torch.inference_mode(), torch.cuda.stream(stream):
-            on_device = pixels.to(stream.device)
-            self._pixels = on_device.contiguous(memory_format=torch.channels_last)
             forward(self._pixels)  # libraries set themselves up for a stream
             stream.synchronize()
             self._graph = torch.cuda.CUDAGraph()
