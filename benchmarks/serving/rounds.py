@@ -8,8 +8,6 @@ from benchmarks.serving.errors import BenchmarkError, NotInstalledError, Refused
 from benchmarks.serving.figures import median
 from benchmarks.serving.load_job import LoadResult
 
-AGAIN_S = 1.0  # of warm-up after a service was idle for as long as the bare network ran
-
 
 @dataclass
 class Turns:

@@ -41,17 +41,18 @@ class CudaEngine(TorchEngine):
         self, checkpoint: Checkpoint, *, device: torch.device, precision: str, compiled: bool
     ) -> None:
         super().__init__(checkpoint, device=device, precision=precision, compiled=compiled)
-        self._lanes = [_Lane(device, self._forward) for _ in range(LANES)]
+        self._lanes = [_Lane(device) for _ in range(LANES)]
         self._free: SimpleQueue[_Lane] = SimpleQueue()
         for lane in self._lanes:
             self._free.put(lane)
+        torch.cuda.synchronize(device)  # the lanes' streams do not wait for what made the network
 
     def warm_up(self, count: int) -> None:
         can_segment(self.device)  # compiles what the first answer would wait for
         super().warm_up(count)
         try:
             for lane in self._lanes:
-                lane.record(self._blank(count))
+                lane.record(self._forward, self._blank(count))
         except Exception as error:
             self.forget(count)
             if is_out_of_memory(error):
@@ -86,19 +87,21 @@ class CudaEngine(TorchEngine):
         return [next(left) if parts is None else Segmentation(*parts) for parts in found]
 
     def close(self) -> None:
-        self._lanes.clear()
-        self._free = SimpleQueue()
+        for lane in self._lanes:
+            lane.recordings.clear()
         super().close()
         torch.cuda.empty_cache()
 
     @contextmanager
     def _passed(self, pixels: Tensor) -> Iterator[Tensor]:
         """The probabilities of a pass, float32 (N, K, h, w), to be read within the context and by
-        what is started there: its end waits for that, and for the pass's errors."""
+        what is started there: its end waits for that, and for the pass's errors. The next pass of
+        the lane may overwrite them."""
         lane = self._free.get()
         try:
+            recording = lane.recordings.get(len(pixels))
             with torch.cuda.stream(lane.stream):
-                yield lane.passed(pixels)
+                yield self._forward(pixels) if recording is None else recording.replay(pixels)
             lane.wait()
         finally:
             self._free.put(lane)
@@ -108,23 +111,17 @@ class _Lane:
     """A stream of its own, so that the other lane's work is not waited for, and the passes that
     were recorded for it, by their size."""
 
-    def __init__(self, device: torch.device, forward: Forward) -> None:
+    def __init__(self, device: torch.device) -> None:
         self.stream = torch.cuda.Stream(device, priority=RUNNING)  # type: ignore[no-untyped-call]
         self.recordings: dict[int, _Recording] = {}
-        self._forward = forward
         self._done = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
 
-    def record(self, pixels: Tensor) -> None:
+    def record(self, forward: Forward, pixels: Tensor) -> None:
         torch.cuda.empty_cache()  # a recording has memory of its own
         # one memory for all: they are replayed one at a time, and nothing of them stays in it
         memory = next((each.memory for each in self.recordings.values()), None)
         on_device = pixels.to(self.stream.device)
-        self.recordings[len(pixels)] = _Recording(self._forward, on_device, memory)
-
-    def passed(self, pixels: Tensor) -> Tensor:
-        """Probabilities that the lane's next pass overwrites."""
-        recording = self.recordings.get(len(pixels))
-        return self._forward(pixels) if recording is None else recording.replay(pixels)
+        self.recordings[len(pixels)] = _Recording(forward, on_device, memory)
 
     def wait(self) -> None:
         """Until all that was started on the stream is done. The thread sleeps meanwhile: a core

@@ -16,22 +16,21 @@ PATIENCE = "X-Request-Timeout"
 HEADERS = (PATIENCE,)  # what is no header is in the query
 
 
-class Parameters(BaseModel):
-    """Of POST /segment/batch."""
+Model = Annotated[str | None, Field(description="a loaded model; the active one when absent")]
+Patience = Annotated[
+    float | None,
+    Field(
+        alias=PATIENCE,
+        gt=0,
+        allow_inf_nan=False,
+        description="seconds that the client waits once it has sent the upload; 504 after that, "
+        "or after --request-timeout-s if that is less",
+    ),
+]
 
-    model: Annotated[
-        str | None, Field(description="a loaded model; the active one when absent")
-    ] = None
-    patience_s: Annotated[
-        float | None,
-        Field(
-            alias=PATIENCE,
-            gt=0,
-            allow_inf_nan=False,
-            description="seconds that the client waits once it has sent the upload; 504 after "
-            "that, or after --request-timeout-s if that is less",
-        ),
-    ] = None
+
+class _Parameters(BaseModel):
+    """All of them may be absent."""
 
     @classmethod
     def of(cls, request: Request) -> Self:
@@ -57,10 +56,19 @@ class Parameters(BaseModel):
         return {"parameters": [_documented(name, schema) for name, schema in schemas.items()]}
 
 
-class SegmentParameters(Parameters):
+class SegmentParameters(_Parameters):
     """Of POST /segment."""
 
+    model: Model = None
     output: Annotated[Output | None, Field(description="overrides Accept")] = None
+    patience_s: Patience = None
+
+
+class BatchParameters(_Parameters):
+    """Of POST /segment/batch."""
+
+    model: Model = None
+    patience_s: Patience = None
 
 
 def _sent(request: Request, name: str) -> str | None:
@@ -73,7 +81,7 @@ def _place(name: str) -> str:
 
 
 def _documented(name: str, schema: dict[str, Any]) -> dict[str, Any]:
-    del schema["default"]
+    schema = {key: value for key, value in schema.items() if key != "default"}  # which is null
     return {
         "name": name,
         "in": _place(name),

@@ -15,7 +15,7 @@ from service.dependencies import State, require_working, state_of
 from service.errors import ServiceError
 from service.loaded import LoadedModel
 from service.negotiation import choose_output
-from service.routes.parameters import Parameters, SegmentParameters
+from service.routes.parameters import BatchParameters, SegmentParameters
 from service.routes.responses import ERRORS, GUARDED, MODEL_HEADERS, PROBLEM, TIMING_HEADERS
 from service.schemas import BatchItem, BatchResponse, Problem, SegmentResponse
 from service.security import guarded_route
@@ -101,12 +101,12 @@ async def segment(request: Request) -> Response:
     "/segment/batch",
     response_model=BatchResponse,
     responses={200: {"headers": MODEL_HEADERS}, **ERRORS},
-    openapi_extra=SEVERAL_IMAGES | Parameters.document(),
+    openapi_extra=SEVERAL_IMAGES | BatchParameters.document(),
 )
 async def segment_batch(request: Request, response: Response) -> BatchResponse:
     """Segments several images, each sent as a field `file`: a result or an error each, in order.
     Those that are not done in time are errors with the status 504."""
-    asked, state = Parameters.of(request), state_of(request)
+    asked, state = BatchParameters.of(request), state_of(request)
     require_working(state)
     request.state.model = state.registry.name_of(asked.model)
     with state.admission.visit():

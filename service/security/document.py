@@ -1,5 +1,6 @@
 """What /docs says of keys: that they are needed where they are, and nothing where not."""
 
+from copy import deepcopy
 from typing import Any
 
 from fastapi import FastAPI
@@ -30,7 +31,7 @@ def document_keys(app: FastAPI, *, guards: bool) -> None:
 
     def openapi() -> dict[str, Any]:
         document = describe()
-        document.setdefault("components", {})["securitySchemes"] = SCHEMES
+        document.setdefault("components", {})["securitySchemes"] = deepcopy(SCHEMES)
         if not guards:
             _open(document)
         return document

@@ -7,10 +7,11 @@ from benchmarks.serving.limit import Limit
 from benchmarks.serving.load_job import LoadResult
 from benchmarks.serving.machine import cores
 from benchmarks.serving.process import cpu_s
-from benchmarks.serving.rounds import AGAIN_S, reason
+from benchmarks.serving.rounds import reason
 from benchmarks.serving.table import Table, number
 from benchmarks.serving.workshop import Workshop
 
+TURNS = 2  # at the end of each, cores are idle while the last answers are made
 COLUMNS = ("part", "processor ms per request", "share of all cores")
 
 
@@ -35,30 +36,27 @@ def _profile(shop: Workshop, checkpoint: Path, precision: str) -> Table:
             "process had work or a place to run."
         ],
     )
-    plan, results, took, answered = shop.plan, list[LoadResult](), 0.0, 0.0
-    seconds = plan.seconds / plan.throughput_turns
+    plan, results, took = shop.plan, list[LoadResult](), 0.0
     try:
         with (
             shop.running(contender, checkpoint) as server,
             limit.at_hand(precision) as forward_ms,
         ):
-            shop.load(server, contender, clients=plan.clients)  # warm
-            for _ in range(plan.throughput_turns):
+            warm = shop.load(server, contender, clients=plan.clients)
+            # so many that each is answered and counted, whatever it takes: at the end of a time
+            # the service would be at others already
+            count = max(plan.clients, round(warm.per_second * plan.seconds / TURNS))
+            for _ in range(TURNS):
                 before = cpu_s(server.pid)
-                results.append(
-                    shop.load(
-                        server, contender, clients=plan.clients, seconds=seconds, warmup_s=AGAIN_S
-                    )
-                )
+                results.append(shop.load(server, contender, clients=plan.clients, count=count))
                 took += cpu_s(server.pid) - before
-                # it also answers what is sent while the load generator warms up
-                answered += results[-1].per_second * (AGAIN_S + seconds)
                 forward_ms()
     except BenchmarkError as error:
         table.add(reason(error))
         return table
     result = LoadResult.joined(results)
     request_ms = 1000 / result.per_second
+    answered = len(result.latencies_ms)
     service_ms = 1000 * took / answered
     codec, network_ms = limit.codec, limit.forward_cpu_ms(precision)
     known = network_ms + codec.ms + codec.upsample_ms

@@ -8,7 +8,7 @@ from benchmarks.serving.figures import median
 from benchmarks.serving.limit import Limit
 from benchmarks.serving.load_job import LoadResult
 from benchmarks.serving.machine import cores
-from benchmarks.serving.rounds import AGAIN_S, Turns, interleave
+from benchmarks.serving.rounds import Turns, interleave
 from benchmarks.serving.table import Table, number
 from benchmarks.serving.workshop import Workshop
 
@@ -16,6 +16,8 @@ COLUMNS = (
     "server", "requests/s", "p50 ms", "p99 ms", "limit", "share of the limit", "times best peer",
     "failed",
 )  # fmt: skip
+AGAIN_S = 1.0  # of warm-up after the service was idle for as long as the bare network ran
+
 Shares = dict[str, list[float]]  # of the limit, by the contender's name
 
 
@@ -76,9 +78,9 @@ def _table(
             f"Medians of {plan.rounds} rounds of {plan.seconds:g} s after {plan.warmup_s:g} s of "
             "warm-up; in every round each server is started, asked and stopped in turn, so the "
             "others are stopped, not idle. The service's seconds are divided into "
-            f"{plan.throughput_turns}, with the fastest engine's bare forward pass after each of "
-            "them: the share of the limit is the median over these, with the forward pass as it "
-            "was just then.",
+            f"{plan.throughput_turns}, with {AGAIN_S:g} s of warm-up again before each, and the "
+            "fastest engine's bare forward pass after it: the share of the limit is the median "
+            "over these, with the forward pass as it was just then.",
             f"limit = 1 / (forward + (decode + encode) / {cores()} cores): decode "
             f"{number(codec.decode_ms, 2)} ms, encode {number(codec.encode_ms, 2)} ms, forward "
             f"{_forwards(limit)}.",

@@ -119,6 +119,20 @@ def test_images_of_a_pass_are_answered_as_alone(num_classes: int, emulated: Emul
             assert_same(Segmentation(*answer), by_the_book(image, size))
 
 
+def test_of_a_batch_with_gaps_between_its_planes(emulated: EmulatedKernel) -> None:
+    batch = (3 * random_images(4, 6, 16, 16)).softmax(1)[::2, ::2]
+    sizes = [(9, 7), (50, 61)]
+    found = parts_of_batch(segment_batch(batch, sizes), 3, sizes)
+    for image, size, answer in zip(batch, sizes, found, strict=True):
+        assert answer is not None
+        assert_same(Segmentation(*answer), by_the_book(image, size))
+
+
+def test_every_image_of_a_pass_has_a_size_or_none(emulated: EmulatedKernel) -> None:
+    with pytest.raises(ValueError, match="3 sizes for 2 images"):
+        segment_batch(torch.rand(2, 4, 8, 8), [(9, 7), None, (3, 3)])
+
+
 def test_blocks_cover_the_image_and_no_more(emulated: EmulatedKernel) -> None:
     segment_probabilities(torch.rand(2, 4, 4), 17, 257)
     assert emulated.blocks[-1] == 3 * 3  # of 128 columns and 8 rows

@@ -89,7 +89,7 @@ class TestGuarded:
         assert "location" not in response.headers
 
     @pytest.mark.parametrize("secret", [SEGMENT, ADMIN])
-    @pytest.mark.parametrize("scheme", ["Bearer {}", "bearer {}", None])
+    @pytest.mark.parametrize("scheme", ["Bearer {}", "bearer {}", "Bearer   {} ", None])
     def test_a_key_lets_in_by_either_header(
         self, guarded: Client, secret: str, scheme: str | None
     ) -> None:
