@@ -1,10 +1,14 @@
-"""Data that tests share: a synthetic VOC folder, and real images where the machine has them."""
+"""What tests share: a synthetic VOC folder, real images where the machine has them, and a kernel of
+GPUs that was built for the CPU."""
 
 from importlib.util import find_spec
 from pathlib import Path
+from shutil import which
 
 import pytest
 
+from models.cuda_segment import SOURCE
+from tests.models.cuda.emulated import EmulatedKernel
 from tests.voc_folder import make_voc_folder
 
 PHOTOGRAPHS = {
@@ -57,3 +61,11 @@ def imagenet_weights() -> Path:
 def _package_folder(name: str) -> Path | None:
     spec = find_spec(name)
     return None if spec is None or spec.origin is None else Path(spec.origin).parent
+
+
+@pytest.fixture(scope="session")
+def emulated_kernel(tmp_path_factory: pytest.TempPathFactory) -> EmulatedKernel:
+    """The kernel of NVIDIA's GPUs, built for the CPU."""
+    if which("c++") is None:
+        pytest.skip("there is no C++ compiler to build the kernel for the CPU")
+    return EmulatedKernel.build(SOURCE, tmp_path_factory.mktemp("kernel"))

@@ -3,7 +3,6 @@
 import logging
 import sys
 from collections.abc import Iterator
-from shutil import which
 
 import pytest
 import torch
@@ -35,19 +34,12 @@ def _compiled_anew() -> Iterator[None]:
     cuda_segment._compile.cache_clear()
 
 
-@pytest.fixture(scope="session")
-def kernel(tmp_path_factory: pytest.TempPathFactory) -> EmulatedKernel:
-    if which("c++") is None:
-        pytest.skip("there is no C++ compiler to build the kernel for the CPU")
-    return EmulatedKernel.build(SOURCE, tmp_path_factory.mktemp("kernel"))
-
-
 @pytest.fixture
-def emulated(kernel: EmulatedKernel, monkeypatch: pytest.MonkeyPatch) -> EmulatedKernel:
+def emulated(emulated_kernel: EmulatedKernel, monkeypatch: pytest.MonkeyPatch) -> EmulatedKernel:
     """The CPU counts as a GPU."""
     monkeypatch.setattr(cuda_segment, "can_segment", lambda device: True)
-    monkeypatch.setattr(cuda_segment, "_compiled", lambda index: kernel)
-    return kernel
+    monkeypatch.setattr(cuda_segment, "_compiled", lambda index: emulated_kernel)
+    return emulated_kernel
 
 
 def by_the_book(probabilities: Tensor, size: tuple[int, int]) -> Segmentation:

@@ -1,13 +1,10 @@
 """What the engine for NVIDIA's GPUs does around them; tests/test_accelerator.py asks a real one."""
 
-from shutil import which
-
 import pytest
 import torch
 from torch import Tensor
 
 from models import Checkpoint, cuda_segment
-from models.cuda_segment import SOURCE
 from models.upsample import Segmentation, segment_probabilities
 from service.engines import choose, cuda_engine
 from service.engines.choose import Wishes, choose_engine
@@ -26,17 +23,10 @@ def _no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     stand_in(monkeypatch)
 
 
-@pytest.fixture(scope="module")
-def kernel(tmp_path_factory: pytest.TempPathFactory) -> EmulatedKernel:
-    if which("c++") is None:
-        pytest.skip("there is no C++ compiler to build the kernel for the CPU")
-    return EmulatedKernel.build(SOURCE, tmp_path_factory.mktemp("kernel"))
-
-
 @pytest.fixture
-def with_kernel(kernel: EmulatedKernel, monkeypatch: pytest.MonkeyPatch) -> None:
+def with_kernel(emulated_kernel: EmulatedKernel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cuda_engine, "can_segment", lambda device: True)
-    monkeypatch.setattr(cuda_segment, "_compiled", lambda index: kernel)
+    monkeypatch.setattr(cuda_segment, "_compiled", lambda index: emulated_kernel)
 
 
 def checkpoint() -> Checkpoint:
