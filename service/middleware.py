@@ -3,7 +3,6 @@
 import asyncio
 import re
 import time
-import uuid
 from collections.abc import Callable, Sequence
 
 from fastapi import FastAPI, Request
@@ -43,7 +42,7 @@ class RequestContext:
             await self.app(scope, receive, send)
             return
         given = Headers(scope=scope).get("x-request-id", "")
-        request_id = given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        request_id = given if REQUEST_ID.fullmatch(given) else logs.new_request_id()
         scope.setdefault("state", {})
         scope["state"]["request_id"] = request_id
         scope["state"]["received"] = time.perf_counter()

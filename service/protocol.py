@@ -5,12 +5,12 @@ it that arrives. Bodies are counted further in, by BodyLimit.
 """
 
 import json
-import uuid
 from http import HTTPStatus
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from service.problems import MEDIA_TYPE, problem
+from service.telemetry.logs import new_request_id
 
 MAX_HEAD_BYTES = 64 * 1024  # together with what arrives in the same moment as the last of it
 MAX_SHARE = 8  # of a body's bytes: a chunk of one byte has five bytes around it
@@ -57,7 +57,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
 
 def _answer(status: int, detail: str) -> bytes:
-    phrase, request_id = HTTPStatus(status).phrase, uuid.uuid4().hex
+    phrase, request_id = HTTPStatus(status).phrase, new_request_id()
     content = json.dumps(problem(status, phrase, detail, request_id=request_id)).encode()
     head = (
         f"HTTP/1.1 {status} {phrase}\r\nContent-Type: {MEDIA_TYPE}\r\n"

@@ -7,6 +7,7 @@ this way.
 
 import json
 import logging
+import random
 import sys
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -19,6 +20,12 @@ request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 
 # a line of a client's making must not look like one of ours
 ESCAPES = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160), 0x2028, 0x2029)}
+
+
+def new_request_id() -> str:
+    """32 hexadecimal digits, which nobody has to keep from guessing: the system's own random
+    numbers would cost the event loop Python's lock."""
+    return f"{random.getrandbits(128):032x}"
 
 
 def set_up_logging(level: str, log_format: LogFormat, stream: TextIO = sys.stderr) -> None:
