@@ -12,14 +12,16 @@ from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 logger = logging.getLogger(__name__)
 
 SOURCE = Path(__file__).with_name("segment.cu")
 THREADS, ROWS = 128, 8  # the source's own: a block's columns, and the rows of each
-SUM_BYTES, FLOAT_BYTES = 8, 4  # of a number of pixels and of a sum; of a probability
+SUM_BYTES = 8  # of a number of pixels, and of a sum of probabilities
 
 Size = tuple[int, int]  # height, width
 
@@ -48,34 +50,44 @@ def segment_batch(probabilities: Tensor, sizes: Sequence[Size | None]) -> Tensor
     begins = _begins(num_classes, sizes)
     device = probabilities.device
     whole = torch.zeros(begins[-1], dtype=torch.uint8, device=device)
+    rows = [
+        (index, *size, begin)
+        for index, (size, begin) in enumerate(zip(sizes, begins, strict=False))
+        if size is not None
+    ]
+    if not rows:
+        return whole
+    wanted = torch.tensor(rows, dtype=torch.int64, pin_memory=device.type == "cuda")
+    wanted = wanted.to(device, non_blocking=True)
     kernel = _compiled(device.index or 0)
     assert kernel is not None
-    source, target = probabilities.data_ptr(), whole.data_ptr()
-    image_bytes, plane = FLOAT_BYTES * probabilities.stride(0), probabilities.stride(1)
-    for index, size in enumerate(sizes):
-        if size is None:
-            continue
-        height, width = size
-        pixels = target + begins[index]
-        confidence = pixels + SUM_BYTES * num_classes
-        kernel.launch(
-            -(-width // THREADS) * -(-height // ROWS),
-            *(source + index * image_bytes, plane, num_classes),
-            *(source_height, source_width, height, width),
-            *(confidence + SUM_BYTES * num_classes, pixels, confidence),
-        )
+    kernel.launch(
+        (max(-(-width // THREADS) * -(-height // ROWS) for _, height, width, _ in rows), len(rows)),
+        *(probabilities.data_ptr(), *probabilities.stride()[:2], num_classes),
+        *(source_height, source_width, wanted.data_ptr(), whole.data_ptr()),
+    )
     return whole
 
 
 def parts_of_batch(
-    whole: Tensor, num_classes: int, sizes: Sequence[Size | None]
-) -> list[tuple[Tensor, Tensor, Tensor] | None]:
-    """`parts` of each image, from what `segment_batch` answers."""
+    whole: NDArray[np.uint8], num_classes: int, sizes: Sequence[Size | None]
+) -> list[tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.float64]] | None]:
+    """`parts` of each image, from what `segment_batch` answers, on the CPU."""
     places = zip(sizes, pairwise(_begins(num_classes, sizes)), strict=True)
-    return [
-        None if size is None else parts(whole[begin:end], num_classes, *size)
-        for size, (begin, end) in places
-    ]
+    found: list[tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.float64]] | None] = []
+    for size, (begin, _) in places:
+        if size is None:
+            found.append(None)
+            continue
+        pixels, confidence, labels, end = _places(begin, num_classes, *size)
+        found.append(
+            (
+                whole[labels:end].reshape(size),
+                whole[pixels:confidence].view(np.int64),
+                whole[confidence:labels].view(np.float64),
+            )
+        )
+    return found
 
 
 def parts(
@@ -83,10 +95,19 @@ def parts(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Of what `segment` answers, on whatever device it is now: labels uint8 (height, width), how
     often each class was chosen, int64 (K,), and the sum of its probabilities, float64 (K,)."""
-    begin = SUM_BYTES * num_classes
-    pixels, confidence = whole[:begin], whole[begin : 2 * begin]
-    labels = whole[2 * begin : 2 * begin + height * width].view(height, width)
-    return labels, pixels.view(torch.int64), confidence.view(torch.float64)
+    pixels, confidence, labels, end = _places(0, num_classes, height, width)
+    return (
+        whole[labels:end].view(height, width),
+        whole[pixels:confidence].view(torch.int64),
+        whole[confidence:labels].view(torch.float64),
+    )
+
+
+def _places(begin: int, num_classes: int, height: int, width: int) -> tuple[int, int, int, int]:
+    """Where an image's pixels, confidence and labels begin, and where the last end."""
+    confidence = begin + SUM_BYTES * num_classes
+    labels = confidence + SUM_BYTES * num_classes
+    return begin, confidence, labels, labels + height * width
 
 
 def _begins(num_classes: int, sizes: Sequence[Size | None]) -> list[int]:
@@ -114,7 +135,7 @@ class _Kernel:
         program = Program(SOURCE.read_text(encoding="utf-8"), "c++", options)
         self._kernel = program.compile("cubin").get_kernel("segment")
 
-    def launch(self, blocks: int, *arguments: int) -> None:
+    def launch(self, blocks: tuple[int, int], *arguments: int) -> None:
         from cuda.core import LaunchConfig, launch
 
         self._device.set_current()  # of this thread

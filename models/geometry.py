@@ -14,7 +14,7 @@ PADDING_COLOR = 124  # mid-grey, near the mean of photographs
 
 
 def resize_pixels(pixels: Tensor, height: int, width: int) -> Tensor:
-    """uint8 (3, H, W) -> uint8 (3, height, width), bilinear with antialiasing."""
+    """uint8 (..., 3, H, W) -> uint8 (..., 3, height, width), bilinear with antialiasing."""
     if pixels.shape[-2:] == (height, width):
         return pixels
     if pixels.shape[-2] > height and pixels.shape[-1] < width:

@@ -82,8 +82,8 @@ def rgb_pixels(image: Image.Image) -> Tensor:
     PixelsError when the data is truncated or broken.
     """
     try:
-        height, width = upright_size(image)  # before loading: see `_orientation`
-        place = PLACES.get(_orientation(image))
+        height, width = upright_size(image)  # before loading: see `orientation`
+        place = PLACES.get(orientation(image))
         found = ordinary_jpeg(image)
         if found is not None and place is None:
             return torch.from_numpy(found).permute(2, 0, 1)
@@ -106,10 +106,10 @@ def rgb_pixels(image: Image.Image) -> Tensor:
 def upright_size(image: Image.Image) -> tuple[int, int]:
     """(height, width) after EXIF orientation, from the header alone."""
     width, height = image.size
-    return (width, height) if _orientation(image) in (5, 6, 7, 8) else (height, width)
+    return (width, height) if orientation(image) in (5, 6, 7, 8) else (height, width)
 
 
-def _orientation(image: Image.Image) -> int:
+def orientation(image: Image.Image) -> int:
     """1 to 8, from the header alone; 1 where the metadata cannot be read."""
     if image.format == "TIFF":
         return 1  # Pillow gives a TIFF's size upright and turns its pixels while loading

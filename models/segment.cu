@@ -21,14 +21,29 @@ __device__ Place place(long long at, long long source, long long length) {
     return {low, min(low + 1, source - 1), static_cast<float>(inside - low)};
 }
 
-// probabilities: float32 (num_classes, source_height, source_width), each class's plane contiguous;
-// labels: uint8 (height, width); pixels: int64 (num_classes,) and confidence: float64 (num_classes,),
-// both zero at first.
+// An image to be answered: which of the probabilities are its own, its size, and where in the memory
+// for answers its own begins, at a multiple of 8: pixels, int64 (num_classes,), confidence, float64
+// (num_classes,), both zero at first, and labels, uint8 (height, width).
+struct Wanted {
+    long long source, height, width, begin;
+};
+
+// probabilities: float32 (n, num_classes, source_height, source_width), `image` from one to the next,
+// `plane` from one class to the next, whose plane is contiguous. A row of blocks for each image.
 extern "C" __global__ void __launch_bounds__(THREADS) segment(
-    const float* __restrict__ probabilities, long long plane, long long num_classes,
-    long long source_height, long long source_width, long long height, long long width,
-    unsigned char* __restrict__ labels, unsigned long long* __restrict__ pixels,
-    double* __restrict__ confidence) {
+    const float* __restrict__ probabilities, long long image, long long plane,
+    long long num_classes, long long source_height, long long source_width,
+    const Wanted* __restrict__ wanted, unsigned char* __restrict__ answers) {
+    const long long height = wanted[blockIdx.y].height, width = wanted[blockIdx.y].width;
+    const long long across = (width + THREADS - 1) / THREADS;
+    if (blockIdx.x >= across * ((height + ROWS - 1) / ROWS)) return;  // other images are larger
+
+    probabilities += wanted[blockIdx.y].source * image;
+    unsigned long long* pixels =
+        reinterpret_cast<unsigned long long*>(answers + wanted[blockIdx.y].begin);
+    double* confidence = reinterpret_cast<double*>(pixels + num_classes);
+    unsigned char* labels = reinterpret_cast<unsigned char*>(confidence + num_classes);
+
     __shared__ unsigned int counts[MAX_CLASSES];
     __shared__ double sums[MAX_CLASSES];
     for (int index = threadIdx.x; index < num_classes; index += THREADS) {
@@ -37,7 +52,6 @@ extern "C" __global__ void __launch_bounds__(THREADS) segment(
     }
     __syncthreads();
 
-    const long long across = (width + THREADS - 1) / THREADS;
     const long long x = blockIdx.x % across * THREADS + threadIdx.x;
     const long long top = blockIdx.x / across * ROWS;
     const long long bottom = min(top + ROWS, height);

@@ -15,12 +15,18 @@ from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 from types import TracebackType
 
-import torch
 from torch import Tensor
 
-from models.upsample import Segmentation
+from service.class_map import ClassMap
 from service.engines.capacity import pass_size
-from service.engines.engine import Engine, SegmentingEngine, is_out_of_memory
+from service.engines.engine import (
+    Engine,
+    SegmentingEngine,
+    UndecodedError,
+    Unit,
+    is_out_of_memory,
+    stack,
+)
 from service.errors import EngineFailedError, OverloadedError, ServiceError
 
 logger = logging.getLogger(__name__)
@@ -36,7 +42,7 @@ class Answer:
     image; with how long it queued, when its pass `began` (`time.perf_counter`), how long that took
     and how many units shared it."""
 
-    found: Tensor | Segmentation
+    found: Tensor | ClassMap
     queue_s: float
     began: float
     device_s: float
@@ -63,7 +69,7 @@ class Load:
 
 @dataclass(eq=False)
 class _Job:
-    pixels: Tensor
+    unit: Unit
     size: tuple[int, int] | None
     future: Future[Answer] = field(default_factory=Future)
     queued: float = field(default_factory=time.perf_counter)
@@ -78,10 +84,11 @@ class Flow:
         self._jobs: deque[_Job] = deque()
         self._unclaimed = 0
 
-    def submit(self, pixels: Tensor, *, size: tuple[int, int] | None = None) -> Future[Answer]:
-        """uint8 (3, h, w), all of one batcher of the same size. `size` is the (height, width) of
-        the image that they are the whole of: some engines answer for that at once."""
-        return self._batcher._submit(self, _Job(pixels, size))
+    def submit(self, unit: Unit, *, size: tuple[int, int] | None = None) -> Future[Answer]:
+        """`size` is the (height, width) of the image that the unit is the whole of: some engines
+        answer for that at once. JPEGs are for engines that decode; UndecodedError for one that
+        was not."""
+        return self._batcher._submit(self, _Job(unit, size))
 
     def release(self) -> None:
         """An answer has been used up. Until then it counts as memory: the device does not run
@@ -286,30 +293,24 @@ class Batcher:
                 del self._began[threading.get_ident()]
         took = self._note_pass(len(jobs), began, failed=False)
         for job, found in zip(jobs, answers, strict=True):
-            job.future.set_result(Answer(found, began - job.queued, began, took, len(jobs)))
+            if found is None:
+                job.future.set_exception(UndecodedError())
+            else:
+                job.future.set_result(Answer(found, began - job.queued, began, took, len(jobs)))
         return None
 
-    def _answers(self, jobs: list[_Job], *, alone: bool) -> Iterable[Tensor | Segmentation]:
-        pinned = self.engine.device.type == "cuda"
-        pixels = _stack([job.pixels for job in jobs], pinned=pinned)
-        if self._segmenting is None:
-            return self.engine.run(pixels, alone=alone)
-        return self._segmenting.segment(pixels, [job.size for job in jobs], alone=alone)
+    def _answers(self, jobs: list[_Job], *, alone: bool) -> Iterable[Tensor | ClassMap | None]:
+        units = [job.unit for job in jobs]
+        if self._segmenting is not None:
+            return self._segmenting.segment(units, [job.size for job in jobs], alone=alone)
+        pixels = stack([unit for unit in units if isinstance(unit, Tensor)])
+        return self.engine.run(pixels, alone=alone)
 
     def _note_pass(self, units: int, began: float, *, failed: bool) -> float:
         took = time.perf_counter() - began
         if self._on_pass is not None:
             self._on_pass(units, took, failed)
         return took
-
-
-def _stack(images: list[Tensor], *, pinned: bool) -> Tensor:
-    """uint8 (3, h, w) each -> (N, 3, h, w), channels last in memory: as images are decoded and as
-    engines want them. `pinned` is memory from which a GPU fetches by itself."""
-    _, height, width = images[0].shape
-    whole = torch.empty(len(images), height, width, 3, dtype=torch.uint8, pin_memory=pinned)
-    torch.stack([image.permute(1, 2, 0) for image in images], out=whole)
-    return whole.permute(0, 3, 1, 2)
 
 
 def _failure(error: BaseException) -> ServiceError:

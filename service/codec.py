@@ -13,6 +13,7 @@ import torch
 from service.budget import PixelBudget
 
 T = TypeVar("T")
+F = TypeVar("F")
 
 
 class Codec:
@@ -36,6 +37,26 @@ class Codec:
     async def encoding(self, work: Callable[[], T]) -> T:
         return await result_of(self._encoders.submit(copy_context().run, self._noted, work))
 
+    async def encoding_result(self, found: Future[F], work: Callable[[F], T]) -> T:
+        """`work` on what will be found, from the thread that finds it to one that encodes: the
+        event loop has enough to do."""
+        encoded: Future[T] = Future()
+        context = copy_context()
+
+        def begin(done: Future[F]) -> None:
+            if done.cancelled():
+                encoded.cancel()
+            elif (error := done.exception()) is not None:
+                encoded.set_exception(error)
+            else:
+                self._encoders.submit(
+                    context.run, self._noted, lambda: _finish(encoded, done, work)
+                )
+
+        found.add_done_callback(begin)
+        del found  # its result is freed by who encoded it
+        return await result_of(encoded)
+
     def trouble(self, *, patience_s: float) -> str | None:
         """Why nothing may be expected of it any more, None while it works."""
         began = list(self._began.values())
@@ -55,6 +76,15 @@ class Codec:
     def close(self) -> None:
         self._decoders.shutdown()
         self._encoders.shutdown()
+
+
+def _finish(encoded: Future[T], done: Future[F], work: Callable[[F], T]) -> None:
+    if not encoded.set_running_or_notify_cancel():
+        return
+    try:
+        encoded.set_result(work(done.result()))
+    except BaseException as error:  # noqa: BLE001 - raised where it is waited for
+        encoded.set_exception(error)
 
 
 async def result_of(future: Future[T]) -> T:

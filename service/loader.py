@@ -81,11 +81,18 @@ class Loader:
             cache=settings.cache,
             calibration_images=settings.calibration_images,
             golden_images=settings.golden_images,
+            decode_on=settings.decode_on,
         )
         choice = choose_engine(checkpoint, wishes)
         manifest, watch = checkpoint.manifest, self._telemetry.watch(checkpoint.manifest)
         batcher = Batcher(choice.engine, on_pass=watch.pass_ended)
-        segmenter = Segmenter(manifest, batcher, self._codec, on_image=watch.image_ended)
+        segmenter = Segmenter(
+            manifest,
+            batcher,
+            self._codec,
+            decodes_on_device=choice.decodes,
+            on_image=watch.image_ended,
+        )
         return LoadedModel(manifest, choice, segmenter, on_close=watch.close)
 
     def warm_up(self, model: LoadedModel, *, undisturbed: bool = False) -> None:

@@ -10,7 +10,6 @@ from itertools import chain
 import numpy as np
 from isal import isal_zlib
 from numpy.typing import NDArray
-from torch import Tensor
 
 from models.classes import ClassSet
 
@@ -22,7 +21,7 @@ BAND_BYTES = 1 << 20  # packed at a time: a mask of a hundred megapixels is not 
 Pixels = NDArray[np.uint8]
 
 
-def indexed_png(labels: Tensor, class_set: ClassSet) -> bytes:
+def indexed_png(labels: Pixels, class_set: ClassSet) -> bytes:
     """uint8 (H, W) labels -> PNG whose palette is the class colours, with 1, 2, 4 or 8 bits for a
     pixel: as few as the classes need."""
     height, width = labels.shape
@@ -33,7 +32,7 @@ def indexed_png(labels: Tensor, class_set: ClassSet) -> bytes:
             SIGNATURE,
             *_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, INDEXED, 0, 0, 0)),
             *_chunk(b"PLTE", palette),
-            *_chunk(b"IDAT", *_compressed(labels.numpy(), bits)),
+            *_chunk(b"IDAT", *_compressed(labels, bits)),
             *_chunk(b"IEND"),
         )
     )
@@ -55,6 +54,8 @@ def _chunk(kind: bytes, *parts: bytes) -> tuple[bytes, ...]:
 def _compressed(labels: Pixels, bits: int) -> list[bytes]:
     height, width = labels.shape
     step = max(1, BAND_BYTES // width)
+    if step >= height:
+        return [isal_zlib.compress(_lines(labels, bits), LEVEL)]
     stream = isal_zlib.compressobj(LEVEL)
     parts = [
         stream.compress(_lines(labels[top : top + step], bits)) for top in range(0, height, step)
@@ -69,6 +70,9 @@ def _lines(labels: Pixels, bits: int) -> Pixels:
     pixels = 8 // bits  # of a byte
     lines = np.empty((height, 1 + -(-width // pixels)), dtype=np.uint8)
     lines[:, 0] = 0
+    if pixels == 1:
+        lines[:, 1:] = labels
+        return lines
     np.left_shift(labels[:, ::pixels], 8 - bits, out=lines[:, 1:])
     for place in range(1, pixels):
         some = labels[:, place::pixels]

@@ -14,21 +14,24 @@ from torch import Tensor
 from models.geometry import resize_pixels
 from models.manifest import Manifest
 from models.tiling import Grid
-from models.upsample import Segmentation, segment_probabilities
-from service.batcher import Batcher, Flow
+from models.upsample import segment_probabilities
+from service.batcher import Answer, Batcher, Flow
 from service.budget import Aside, Hold
+from service.class_map import ClassMap
 from service.codec import Codec
-from service.engines.engine import is_out_of_memory
+from service.engines.engine import Jpeg, UndecodedError, Unit, is_out_of_memory
 from service.errors import EngineFailedError, OverloadedError, TooLargeError
 from service.render import indexed_png
 from service.schemas import ClassStatistics, Mask, SegmentResponse
 from service.stages import Stages
 from service.statistics import class_statistics
 from service.tiles import TiledImage
-from service.upload import Upload, decode, pixel_count
+from service.upload import Header, Upload, decode, read_header
 
 OnImage = Callable[[Stages, list[ClassStatistics]], None]
 
+MAX_LEFT_PIXELS = 1 << 25  # of a JPEG that the engine decodes: nothing bounds its memory otherwise
+MAX_GLANCE_BYTES = 1 << 18  # of an upload whose header is read sooner than a thread is woken
 MAX_TILED_SHARE = 4  # pixels of all tiles to those of the largest image: overlap takes two
 
 
@@ -56,10 +59,11 @@ class Segmented:
 
 @dataclass(frozen=True)
 class _Image:
-    """A decoded upload: `pixels` uint8 (3, h, w) at the network's input size, or the whole image
-    where the network sees it in tiles, and the size of the image that the answer is for."""
+    """A decoded upload: uint8 (3, h, w) at the network's input size, or the whole image where the
+    network sees it in tiles; or a JPEG for the engine to decode. And the size of the image that the
+    answer is for."""
 
-    pixels: Tensor
+    unit: Unit
     height: int
     width: int
 
@@ -68,6 +72,7 @@ class Segmenter:
     """One model's: decoding and encoding run in the codec's threads, the network in the batcher's;
     routes only await.
 
+    `decodes_on_device` leaves JPEGs to the engine, which is a DecodingEngine then.
     `on_image` is told of every image's end: its stages, and the classes that were seen, none where
     it failed.
     """
@@ -78,6 +83,7 @@ class Segmenter:
         batcher: Batcher,
         codec: Codec,
         *,
+        decodes_on_device: bool = False,
         on_image: OnImage | None = None,
     ) -> None:
         self.manifest = manifest
@@ -85,6 +91,8 @@ class Segmenter:
         self.class_set = manifest.class_set()
         self.batcher = batcher
         self._codec = codec
+        # tiles are cut from pixels in the CPU's memory
+        self._leaves_jpegs = decodes_on_device and manifest.input.mode == "resize"
 
     async def segment(
         self, upload: Upload, *, image: int = 0, aside: Aside = nullcontext
@@ -101,43 +109,46 @@ class Segmenter:
                 self._on_image(stages, classes)
 
     async def _segment(self, upload: Upload, stages: Stages, aside: Aside) -> Segmented:
+        try:
+            return await self._computed(upload, stages, aside, leaves_jpegs=self._leaves_jpegs)
+        except UndecodedError:  # it may be broken, or of a kind that only the engine does not know
+            return await self._computed(upload, stages, aside, leaves_jpegs=False)
+
+    async def _computed(
+        self, upload: Upload, stages: Stages, aside: Aside, *, leaves_jpegs: bool
+    ) -> Segmented:
         """Pixels count against the budget for as long as they are held: until they were resized,
         or in the input mode `tile`, where tiles are cut from them, until the last was run."""
         with self._codec.budget.hold() as hold:
-            image = await self._decoded(upload, hold, stages, aside)
+            image = await self._opened(upload, hold, stages, aside, leaves_jpegs=leaves_jpegs)
             if self.manifest.input.mode == "resize":
                 hold.give_back()
             with self.batcher.flow() as flow:
                 compute = self._whole if self.manifest.input.mode == "resize" else self._in_tiles
-                segmentation = await compute(flow, image, stages)
-        if not all(map(math.isfinite, segmentation.confidence.tolist())):
-            raise EngineFailedError("the network's answer for this image holds no numbers")
-        height, width = image.height, image.width
-        del image  # whose pixels count no more
-        with stages.timed("encode"):
-            png = await self._codec.encoding(
-                lambda: indexed_png(segmentation.labels, self.class_set)
-            )
-        return Segmented(
-            model=self.manifest.name,
-            width=width,
-            height=height,
-            classes=class_statistics(segmentation, self.class_set),
-            png=png,
-            timing_ms=stages.timing_ms(),
-        )
+                return await compute(flow, image, stages)
 
-    async def _decoded(self, upload: Upload, hold: Hold, stages: Stages, aside: Aside) -> _Image:
-        """In one go where there is memory for its pixels, which only its header tells."""
+    async def _opened(
+        self, upload: Upload, hold: Hold, stages: Stages, aside: Aside, *, leaves_jpegs: bool
+    ) -> _Image:
+        """Decoded, in one go where there is memory for its pixels, which only its header tells; or
+        a JPEG as it is, for the engine to decode."""
         codec = self._codec
         count = 0
 
         def at_once() -> _Image | None:
             nonlocal count
-            count = pixel_count(upload, max_pixels=codec.max_pixels)
+            header = read_header(upload, max_pixels=codec.max_pixels)
+            count = header.pixels
+            if leaves_jpegs and _may_be_left(header):
+                return _left(upload, header)
             return self._prepare(upload) if hold.take_now(count) else None
 
-        with stages.timed("decode"), _memory_for("for the image"):
+        if leaves_jpegs and len(upload.content) <= MAX_GLANCE_BYTES:
+            with stages.timed("decode"):
+                header = read_header(upload, max_pixels=codec.max_pixels)
+            if _may_be_left(header):
+                return _left(upload, header)
+        with stages.timed("decode", further=True), _memory_for("for the image"):
             image = await codec.decoding(at_once)
         if image is not None:
             return image
@@ -146,23 +157,25 @@ class Segmenter:
         with stages.timed("decode"), _memory_for("for the image"):
             return await codec.decoding(lambda: self._prepare(upload))
 
-    async def _whole(self, flow: Flow, image: _Image, stages: Stages) -> Segmentation:
+    async def _whole(self, flow: Flow, image: _Image, stages: Stages) -> Segmented:
         size = image.height, image.width
-        answer = await asyncio.wrap_future(flow.submit(image.pixels, size=size))
-        stages.add("queue", answer.began - answer.queue_s, answer.began)
-        stages.add("device", answer.began, answer.began + answer.device_s)
-        if isinstance(answer.found, Segmentation):
-            return answer.found
-        probabilities = answer.found
-        with stages.timed("upsample"), _memory_for("for the classes"):
-            return await self._codec.encoding(
-                lambda: segment_probabilities(probabilities, *size).cpu()
-            )
 
-    async def _in_tiles(self, flow: Flow, image: _Image, stages: Stages) -> Segmentation:
+        def finished(answer: Answer) -> Segmented:
+            stages.add("queue", answer.began - answer.queue_s, answer.began)
+            stages.add("device", answer.began, answer.began + answer.device_s)
+            found = answer.found
+            if isinstance(found, Tensor):
+                with stages.timed("upsample"), _memory_for("for the classes"):
+                    found = ClassMap.of(segment_probabilities(found, *size))
+            return self._segmented(found, stages)
+
+        return await self._codec.encoding_result(flow.submit(image.unit, size=size), finished)
+
+    async def _in_tiles(self, flow: Flow, image: _Image, stages: Stages) -> Segmented:
         """A few tiles are on their way at a time: memory follows them, and what the image's bands
         of tiles have in common."""
-        tiles = TiledImage(image.pixels, self.manifest, self.batcher.engine.device)
+        assert isinstance(image.unit, Tensor)
+        tiles = TiledImage(image.unit, self.manifest, self.batcher.engine.device)
         ahead = 2 * self.batcher.engine.lanes * self.batcher.capacity
         pending = deque(flow.submit(tile) for tile in tiles.cut(ahead))
         first = True
@@ -182,8 +195,28 @@ class Segmenter:
             del answer
             flow.release()
             pending.extend(flow.submit(tile) for tile in following)
-        with stages.timed("upsample", further=True), _memory_for("for the classes"):
-            return await self._codec.encoding(lambda: tiles.finish().cpu())
+
+        def finished() -> Segmented:
+            with stages.timed("upsample", further=True), _memory_for("for the classes"):
+                found = ClassMap.of(tiles.finish())
+            return self._segmented(found, stages)
+
+        return await self._codec.encoding(finished)
+
+    def _segmented(self, found: ClassMap, stages: Stages) -> Segmented:
+        if not all(map(math.isfinite, found.confidence.tolist())):
+            raise EngineFailedError("the network's answer for this image holds no numbers")
+        height, width = found.labels.shape
+        with stages.timed("encode"):
+            png = indexed_png(found.labels, self.class_set)
+        return Segmented(
+            model=self.manifest.name,
+            width=width,
+            height=height,
+            classes=class_statistics(found, self.class_set),
+            png=png,
+            timing_ms=stages.timing_ms(),
+        )
 
     def _prepare(self, upload: Upload) -> _Image:
         spec = self.manifest.input
@@ -206,6 +239,15 @@ class Segmenter:
                 f"{spec.height}, more than {MAX_TILED_SHARE} times the limit of "
                 f"{self._codec.max_pixels} pixels"
             )
+
+
+def _may_be_left(header: Header) -> bool:
+    return header.is_plain_jpeg and header.pixels <= MAX_LEFT_PIXELS
+
+
+def _left(upload: Upload, header: Header) -> _Image:
+    height, width = header.height, header.width
+    return _Image(Jpeg(upload.content, height, width), height, width)
 
 
 @contextmanager

@@ -109,6 +109,10 @@ class Settings(BaseSettings):
         description="network input pixels in one pass, 4 million at most; found at the start when "
         "absent",
     )
+    decode_on: Literal["cpu", "gpu"] = Field(
+        "cpu",
+        description="where JPEGs are decoded; gpu is faster, its pixels differ a little",
+    )
     threads: int = Field(
         default_factory=usable_cores,
         ge=1,

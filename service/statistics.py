@@ -1,15 +1,15 @@
 """What was seen, class by class."""
 
 from models.classes import ClassSet
-from models.upsample import Segmentation
+from service.class_map import ClassMap
 from service.schemas import ClassStatistics
 
 
-def class_statistics(segmentation: Segmentation, class_set: ClassSet) -> list[ClassStatistics]:
+def class_statistics(found: ClassMap, class_set: ClassSet) -> list[ClassStatistics]:
     """Classes present, largest first; `pixels` sum to the image, `mean_confidence` is the mean
     softmax probability over the pixels where the class was chosen."""
-    pixels = segmentation.pixels.tolist()
-    confidence = segmentation.confidence.tolist()
+    pixels = found.pixels.tolist()
+    confidence = found.confidence.tolist()
     total = sum(pixels)
     present = [
         ClassStatistics(

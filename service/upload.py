@@ -8,7 +8,8 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from torch import Tensor
 
 from models.errors import PixelsError
-from models.pixels import open_image, rgb_pixels, upright_size
+from models.jpeg import is_plain_jpeg
+from models.pixels import open_image, orientation, rgb_pixels, upright_size
 from service.errors import (
     BadImageError,
     BadRequestError,
@@ -68,12 +69,29 @@ def require_size(upload: Upload, max_bytes: int) -> None:
         raise TooLargeError(f"the image has {len(upload.content)} bytes, the limit is {max_bytes}")
 
 
-def pixel_count(upload: Upload, *, max_pixels: int) -> int:
-    """From the header alone; TooLargeError when there are more than `max_pixels`, or MAX_SIDE along
-    a side, or when the file asks for more work than its size explains."""
-    require_bounded(upload.content)
+@dataclass(frozen=True)
+class Header:
+    """An image's size, upright, and whether it is a JPEG that any decoder may be given: stored
+    upright, and without anything that decoders disagree about."""
+
+    height: int
+    width: int
+    is_plain_jpeg: bool
+
+    @property
+    def pixels(self) -> int:
+        return self.height * self.width
+
+
+def read_header(upload: Upload, *, max_pixels: int) -> Header:
+    """TooLargeError when there are more than `max_pixels`, or MAX_SIDE along a side, or when the
+    file asks for more work than its size explains."""
+    scans = require_bounded(upload.content)
     try:
         with open_image(upload.content) as image:
+            is_plain = (
+                scans == 1 and is_plain_jpeg(image, upload.content) and orientation(image) == 1
+            )
             height, width = upright_size(image)
     except PixelsError as error:
         raise BadImageError(str(error)) from error
@@ -85,11 +103,11 @@ def pixel_count(upload: Upload, *, max_pixels: int) -> int:
         raise TooLargeError(
             f"the image has {width}x{height} pixels, the limit of a side is {MAX_SIDE}"
         )
-    return height * width
+    return Header(height, width, is_plain)
 
 
 def decode(upload: Upload) -> Tensor:
-    """uint8 (3, H, W), upright; for `pixel_count` to have let through before."""
+    """uint8 (3, H, W), upright; for `read_header` to have let through before."""
     try:
         with open_image(upload.content) as image:
             return rgb_pixels(image)

@@ -5,6 +5,7 @@ import io
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,13 +16,19 @@ from torch import Tensor
 from models import Checkpoint, list_architectures, load_checkpoint, save_checkpoint
 from models.cuda_segment import can_segment
 from models.geometry import normalise
+from models.jpeg import is_plain_jpeg
+from models.pixels import open_image, rgb_pixels
 from models.segmentation import segment_image
 from models.tiling import Blend, Grid
 from models.upsample import Segmentation, segment_probabilities
 from service.app import create_app
 from service.batcher import Batcher
+from service.class_map import ClassMap
 from service.engines.cuda_engine import CudaEngine
+from service.engines.cuda_jpeg import decode_resized
+from service.engines.engine import Jpeg
 from service.engines.torch_engine import TorchEngine
+from tests.models.test_jpeg import WAYS, jpeg, picture
 from tests.networks import manifest_for, random_images, small_network
 from tests.service.clients import client_for, settings_for
 from tests.service.colours import (
@@ -58,6 +65,11 @@ def assert_same(found: Segmentation, expected: Segmentation) -> None:
         minlength=len(found.pixels)
     ).tolist()  # fmt: skip
     torch.testing.assert_close(found.confidence, expected.confidence, rtol=1e-3, atol=1e-2)
+
+
+def tensors(found: ClassMap) -> Segmentation:
+    parts = (found.labels, found.pixels, found.confidence)
+    return Segmentation(*(torch.from_numpy(part.copy()) for part in parts))
 
 
 class TestEngine:
@@ -152,13 +164,12 @@ class TestAnswersOfAPass:
         assert isinstance(engine, CudaEngine)
         sizes = [(427, 640), (9, 5), None, (1030, 1030)]  # the last is fetched by itself
         probabilities = engine.run(inputs, alone=True).cpu()
-        found = engine.segment(inputs, sizes, alone=True)
+        found = engine.segment(list(inputs), sizes, alone=True)
         for index in (0, 1):
             answer, size = found[index], sizes[index]
-            assert isinstance(answer, Segmentation)
+            assert isinstance(answer, ClassMap)
             assert size is not None
-            assert answer.labels.device.type == "cpu"
-            assert_same(answer, segment_probabilities(probabilities[index], *size))
+            assert_same(tensors(answer), segment_probabilities(probabilities[index], *size))
         for index in (2, 3):
             left = found[index]
             assert isinstance(left, Tensor)
@@ -173,15 +184,108 @@ class TestAnswersOfAPass:
 
         def passes(seed: int) -> None:
             for _ in range(50):
-                found = engine.segment(inputs[seed], [(64, 96), None], alone=False)
+                found = engine.segment(list(inputs[seed]), [(64, 96), None], alone=False)
                 first, second = found
-                assert isinstance(first, Segmentation)
+                assert isinstance(first, ClassMap)
                 assert isinstance(second, Tensor)
                 torch.testing.assert_close(second.cpu(), expected[seed][1], rtol=0.05, atol=0.03)
-                assert_same(first, segment_probabilities(expected[seed][0], 64, 96))
+                assert_same(tensors(first), segment_probabilities(expected[seed][0], 64, 96))
 
         with ThreadPoolExecutor(8) as threads:
             list(threads.map(passes, range(8)))
+
+
+@needs_cuda
+class TestDecoding:
+    """What the GPU decodes is what libjpeg does, but for rounding and the edges of colours."""
+
+    @pytest.mark.parametrize("way", WAYS)
+    @pytest.mark.parametrize("mode", ["RGB", "L"])
+    def test_pixels_are_nearly_libjpeg_s(self, mode: str, way: str) -> None:
+        for width, height in ((1, 1), (7, 5), (16, 8), (33, 47), (640, 427)):
+            content = jpeg(picture(width, height, mode), **WAYS[way])
+            with open_image(content) as image:
+                if not is_plain_jpeg(image, content):
+                    continue
+            with open_image(content) as image:
+                expected = rgb_pixels(image).float()
+            jpegs = [Jpeg(content, height, width)]
+            (found,), lost = decode_resized(jpegs, height, width, DEVICE)
+            assert not lost, (width, height)
+            off = (found.cpu().float() - expected).abs()
+            assert off.mean() < 4, (width, height, float(off.mean()))
+            if mode == "L" or WAYS[way].get("subsampling") == 0:
+                assert off.max() <= 3, (width, height, float(off.max()))
+
+    def test_a_broken_one_fails_alone(self) -> None:
+        good = jpeg(picture(64, 48), quality=90)
+        place = good.index(b"\xff\xc4")  # without this table nothing can be read
+        broken = good[:place] + good[place + 2 + int.from_bytes(good[place + 2 : place + 4]) :]
+        jpegs = [Jpeg(content, 48, 64) for content in (good, broken, good, b"nothing")]
+        found, lost = decode_resized(jpegs, 24, 32, DEVICE)
+        assert lost == {1, 3}
+        assert found[0].any()
+        assert torch.equal(found[0], found[2])
+        assert not found[[1, 3]].any()
+
+    def test_more_than_are_decoded_at_a_time(self) -> None:
+        contents = [jpeg(picture(2048, 1536 + 8 * index), quality=80) for index in range(8)]
+        jpegs = [Jpeg(content, 1536 + 8 * index, 2048) for index, content in enumerate(contents)]
+        alone = [decode_resized([jpeg], 64, 96, DEVICE)[0][0] for jpeg in jpegs]
+        for _ in range(5):
+            together, lost = decode_resized(jpegs, 64, 96, DEVICE)
+            assert not lost
+            assert torch.equal(together, torch.stack(alone))
+
+    def test_uploads_of_any_kind_are_answered(self, tmp_path: Path) -> None:
+        save_colours(tmp_path / "colours.pth")
+        settings = settings_for(tmp_path, device=str(DEVICE), decode_on="gpu")
+        with client_for(create_app(settings)) as client:
+            engine = client.get("/models").json()["models"][0]["engine"]
+            assert "decoded there" in engine["reason"], engine
+            kinds: list[dict[str, Any]] = [{}, {"progressive": True}, {"exif": turned()}]
+            for options in kinds:
+                seen = picture_of(90, 61)
+                content = encoded(seen, "JPEG", quality=95, **options)
+                mask = client.post("/segment", content=content, headers={"Accept": "image/png"})
+                assert mask.status_code == 200, (options, mask.text)
+                labels = np.array(Image.open(io.BytesIO(mask.content)))
+                upright = np.rot90(labels, 1) if "exif" in options else labels
+                expected = expected_answer(seen)
+                assert (upright == expected.labels)[expected.clear].mean() > 0.9, options
+            broken = client.post("/segment", content=encoded(picture_of(90, 61), "JPEG")[:-300])
+            assert broken.status_code == 400, broken.text
+
+    def test_a_recording_is_not_disturbed(self) -> None:
+        """By the decoder's stream, whichever of PyTorch's it is."""
+        content = jpeg(picture(640, 427), quality=90)
+        stop = threading.Event()
+
+        def decode() -> int:
+            count = 0
+            while not stop.is_set():
+                _, lost = decode_resized([Jpeg(content, 427, 640)], 64, 96, DEVICE)
+                assert not lost
+                count += 1
+            return count
+
+        with ThreadPoolExecutor(1) as threads:
+            decoding = threads.submit(decode)
+            try:
+                for _ in range(40):
+                    engine = engine_for("unet", "float32")
+                    assert isinstance(engine, CudaEngine)
+                    engine.warm_up(1)
+                    assert all(1 in lane.recordings for lane in engine._lanes)
+            finally:
+                stop.set()
+            assert decoding.result(30) > 0
+
+
+def turned() -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return exif
 
 
 class TestAfterTheForwardPass:

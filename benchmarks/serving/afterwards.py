@@ -71,7 +71,7 @@ def respond(question: dict[str, Any]) -> list[dict[str, Any]]:
             rows += _compare(logits, width, height, question["seconds"])
             ms = _median_ms(lambda: segment_logits(noise, height, width), question["seconds"])  # noqa: B023
             rows.append(_row("the service's, a mask of nothing but noise", width, height, ms, None))
-            labels = segment_logits(logits[0], height, width).labels
+            labels = segment_logits(logits[0], height, width).labels.numpy()
             ms = _median_ms(lambda: indexed_png(labels, checkpoint.manifest.class_set()), 1.0)  # noqa: B023
             rows.append(_row("the mask as PNG", width, height, ms, None))
     return rows

@@ -22,7 +22,7 @@ from models import load_checkpoint
 from models.geometry import resize_pixels
 from models.upsample import segment_probabilities
 from service.render import indexed_png
-from service.upload import Upload, decode, pixel_count
+from service.upload import Upload, decode, read_header
 
 TIMEOUT_S = 600.0
 MAX_PIXELS = 100_000_000
@@ -65,10 +65,10 @@ def respond(question: dict[str, Any]) -> dict[str, float]:
         return segment_probabilities(each, picture.height, picture.width).labels
 
     pairs = list(zip(probabilities, found, strict=True))
-    labels = [choose(*pair) for pair in pairs]
+    labels = [choose(*pair).numpy() for pair in pairs]
 
     def prepare(upload: Upload) -> Tensor:
-        pixel_count(upload, max_pixels=MAX_PIXELS)
+        read_header(upload, max_pixels=MAX_PIXELS)
         return resize_pixels(decode(upload), spec.height, spec.width)
 
     repeats = question["repeats"]

@@ -14,8 +14,14 @@ from torch import Tensor
 from models import Checkpoint
 from models.devices import choose_device, has_fast_bf16
 from service.engines.cuda_engine import CudaEngine
-from service.engines.engine import Engine
-from service.engines.golden import NotFiniteError, agreement, golden_inputs, labels_of
+from service.engines.engine import DecodingEngine, Engine
+from service.engines.golden import (
+    NotFiniteError,
+    agreement,
+    golden_inputs,
+    golden_jpegs,
+    labels_of,
+)
 from service.engines.int8 import find_int8, int8_model
 from service.engines.openvino_engine import OpenVINOEngine, convert
 from service.engines.processor import bf16_features, int8_feature
@@ -26,6 +32,7 @@ logger = logging.getLogger(__name__)
 
 ENOUGH_S = 1.0  # of float32's passes over pictures that nobody asked for
 MIN_AGREEMENT = {"float32": 0.999, "bfloat16": 0.995, "float16": 0.995, "int8": 0.985}
+MIN_AGREEMENT_DECODED = 0.985  # between images that the engine decoded and libjpeg's
 
 
 @dataclass(frozen=True)
@@ -41,6 +48,7 @@ class Wishes:
     cache: Path | None = None
     calibration_images: Path | None = None
     golden_images: Path | None = None
+    decode_on: str = "cpu"
 
 
 @dataclass(frozen=True)
@@ -56,12 +64,14 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Choice:
-    """The engine that was taken; `refused` says of each that was tried before it why not."""
+    """The engine that was taken; `refused` says of each that was tried before it why not, and why
+    JPEGs are not decoded by the engine where that was asked for. `decodes`: whether they are."""
 
     engine: Engine
     reason: str
     agreement: float | None
     refused: list[str] = field(default_factory=list)
+    decodes: bool = False
 
 
 def choose_engine(checkpoint: Checkpoint, wishes: Wishes) -> Choice:
@@ -78,9 +88,8 @@ def choose_engine(checkpoint: Checkpoint, wishes: Wishes) -> Choice:
         except StartupError:
             raise
         except Exception as error:  # noqa: BLE001 - runtimes raise anything
-            first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            refused.append(f"{candidate.name}: {first_line}")
-            logger.warning("%s refused: %s", candidate.name, first_line)
+            refused.append(f"{candidate.name}: {_first_line(error)}")
+            logger.warning("%s refused: %s", candidate.name, _first_line(error))
             if engine is not None:
                 engine.close()
             continue
@@ -94,6 +103,15 @@ def choose_engine(checkpoint: Checkpoint, wishes: Wishes) -> Choice:
             engine.close()
             continue
         logger.info("%s on %s: %s", engine.name, device, candidate.reason)
+        if wishes.decode_on == "cpu":
+            return Choice(engine, candidate.reason, share, refused)
+        why_not = gate.why_not_decoding(engine)
+        if why_not is None:
+            logger.info("JPEGs are decoded on %s", device)
+            reason = f"{candidate.reason}; JPEGs are decoded there, too"
+            return Choice(engine, reason, share, refused, decodes=True)
+        refused.append(f"decoding on {device}: {why_not}")
+        logger.warning("JPEGs are decoded on the CPU; %s", refused[-1])
         return Choice(engine, candidate.reason, share, refused)
     raise StartupError(f"no engine can run {checkpoint.manifest.name}: {'; '.join(refused)}")
 
@@ -105,6 +123,7 @@ class _Gate:
     def __init__(self, checkpoint: Checkpoint, device: torch.device, images: Path | None) -> None:
         self._checkpoint = checkpoint
         self._device = device
+        self._images = images
         self._inputs = golden_inputs(images, checkpoint.manifest.input)
         self._enough_s = ENOUGH_S if images is None else inf
 
@@ -115,6 +134,26 @@ class _Gate:
             return None
         reference = self._reference
         return agreement(labels_of(engine, self._inputs[: len(reference)]), reference)
+
+    def why_not_decoding(self, engine: Engine) -> str | None:
+        """None where the network says nearly the same of a JPEG that the engine decoded as of what
+        it was trained on."""
+        if not isinstance(engine, DecodingEngine):
+            return f"{engine.name} does not decode"
+        jpegs, expected = golden_jpegs(self._images, self._checkpoint.manifest.input)
+        try:
+            decoded, lost = engine.decoded(jpegs)
+        except Exception as error:  # noqa: BLE001 - runtimes raise anything
+            return _first_line(error)
+        if lost:
+            return f"{len(lost)} of {len(jpegs)} golden images could not be decoded"
+        share = agreement(labels_of(engine, decoded.cpu()), labels_of(engine, expected))
+        if share < MIN_AGREEMENT_DECODED:
+            return (
+                f"the network's classes are the same on {share:.2%} of the golden images' pixels, "
+                f"{MIN_AGREEMENT_DECODED:.1%} are asked"
+            )
+        return None
 
     @cached_property
     def _reference(self) -> Tensor:
@@ -127,6 +166,10 @@ class _Gate:
             return labels_of(engine, self._inputs, enough_s=self._enough_s)
         except NotFiniteError as error:
             raise StartupError(f"{self._checkpoint.manifest.name}: {error}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _candidates(
@@ -152,6 +195,8 @@ def _candidates(
 def _require_possible(device: torch.device, wishes: Wishes) -> None:
     """StartupError for wishes that no machine could grant, or none without another package."""
     engine, precision = wishes.engine, wishes.precision
+    if wishes.decode_on == "gpu" and device.type != "cuda":
+        raise StartupError(f"--decode-on gpu: it takes an NVIDIA GPU, --device is {device}")
     if engine == "openvino" and device.type != "cpu":
         raise StartupError(f"--engine openvino runs on the cpu, --device is {device}")
     if precision == "int8" and device.type != "cpu":

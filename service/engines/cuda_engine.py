@@ -7,8 +7,10 @@ fetched all at once.
 """
 
 import logging
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from queue import SimpleQueue
 from typing import Any
 
@@ -17,8 +19,9 @@ from torch import Tensor
 
 from models import Checkpoint
 from models.cuda_segment import can_segment, parts_of_batch, segment_batch
-from models.upsample import Segmentation
-from service.engines.engine import is_out_of_memory
+from service.class_map import ClassMap
+from service.engines.cuda_jpeg import decode_resized
+from service.engines.engine import Jpeg, Unit, is_out_of_memory, stack
 from service.engines.torch_engine import TorchEngine
 
 logger = logging.getLogger(__name__)
@@ -28,6 +31,8 @@ MAX_PIXELS = 1 << 20  # of an image whose answer is fetched with those of its pa
 # PyTorch hands out the same 32 streams of a priority over and over. Passes run on others than they
 # are recorded on, or a loaded model's would be caught in the recording of one that is being loaded
 RUNNING, RECORDING = -1, 0
+
+_recording = threading.Lock()  # the one stream for it on each GPU
 
 Forward = Callable[[Tensor], Tensor]  # uint8 (N, 3, h, w) -> float32 (N, K, h, w), on the device
 
@@ -66,25 +71,35 @@ class CudaEngine(TorchEngine):
 
     @torch.inference_mode()
     def run(self, pixels: Tensor, *, alone: bool) -> Tensor:
-        with self._passed(pixels) as probabilities:
-            return _kept(probabilities)
+        with self._lane() as lane:
+            return _kept(self._passed(lane, pixels))
 
     @torch.inference_mode()
     def segment(
-        self, pixels: Tensor, sizes: Sequence[tuple[int, int] | None], *, alone: bool
-    ) -> list[Segmentation | Tensor]:
-        if not can_segment(self.device):
-            return list(self.run(pixels, alone=alone))
-        wanted = [size if size and size[0] * size[1] <= MAX_PIXELS else None for size in sizes]
-        with self._passed(pixels) as probabilities:
-            num_classes = probabilities.shape[1]
-            whole = _fetched(segment_batch(probabilities, wanted))
-            others = [
-                _kept(probabilities[index]) for index, size in enumerate(wanted) if size is None
+        self, units: Sequence[Unit], sizes: Sequence[tuple[int, int] | None], *, alone: bool
+    ) -> list[ClassMap | Tensor | None]:
+        with self._lane() as lane:
+            pixels, lost = self._loaded(units)
+            wanted = [
+                size if self._is_answered_at_once(size) and index not in lost else None
+                for index, size in enumerate(sizes)
             ]
-        left = iter(others)
-        found = parts_of_batch(whole, num_classes, wanted)
-        return [next(left) if parts is None else Segmentation(*parts) for parts in found]
+            probabilities = self._passed(lane, pixels)
+            num_classes = probabilities.shape[1]
+            whole = _fetched(segment_batch(probabilities, wanted)) if any(wanted) else None
+            found: list[ClassMap | Tensor | None] = [
+                None if size is not None or index in lost else _kept(probabilities[index])
+                for index, size in enumerate(wanted)
+            ]
+        if whole is not None:
+            for index, parts in enumerate(parts_of_batch(whole.numpy(), num_classes, wanted)):
+                if parts is not None:
+                    found[index] = ClassMap(*parts)
+        return found
+
+    @torch.inference_mode()
+    def decoded(self, jpegs: Sequence[Jpeg]) -> tuple[Tensor, set[int]]:
+        return decode_resized(jpegs, self.spec.height, self.spec.width, self.device)
 
     def close(self) -> None:
         for lane in self._lanes:
@@ -93,18 +108,39 @@ class CudaEngine(TorchEngine):
         torch.cuda.empty_cache()
 
     @contextmanager
-    def _passed(self, pixels: Tensor) -> Iterator[Tensor]:
-        """The probabilities of a pass, float32 (N, K, h, w), to be read within the context and by
-        what is started there: its end waits for that, and for the pass's errors. The next pass of
-        the lane may overwrite them."""
+    def _lane(self) -> Iterator["_Lane"]:
+        """For what is started within the context, whose end waits for it and for its errors."""
         lane = self._free.get()
         try:
-            recording = lane.recordings.get(len(pixels))
             with torch.cuda.stream(lane.stream):
-                yield self._forward(pixels) if recording is None else recording.replay(pixels)
+                yield lane
             lane.wait()
         finally:
             self._free.put(lane)
+
+    def _loaded(self, units: Sequence[Unit]) -> tuple[Tensor, set[int]]:
+        """uint8 (N, 3, h, w) on its way to the device, and which of them are blank because they
+        could not be decoded."""
+        jpegs = [index for index, unit in enumerate(units) if isinstance(unit, Jpeg)]
+        images = [unit for unit in units if isinstance(unit, Tensor)]
+        if not jpegs:
+            return stack(images, pinned=self.device.type == "cuda"), set()
+        decoded, lost = self.decoded([unit for unit in units if isinstance(unit, Jpeg)])
+        if not images:
+            return decoded, lost
+        whole = torch.empty(len(units), *decoded.shape[1:], dtype=torch.uint8, device=self.device)
+        whole[jpegs] = decoded
+        others = [index for index, unit in enumerate(units) if isinstance(unit, Tensor)]
+        whole[others] = stack(images).to(self.device)
+        return whole, {jpegs[place] for place in lost}
+
+    def _passed(self, lane: "_Lane", pixels: Tensor) -> Tensor:
+        """Probabilities, float32 (N, K, h, w), which the next pass of the lane may overwrite."""
+        recording = lane.recordings.get(len(pixels))
+        return self._forward(pixels) if recording is None else recording.replay(pixels)
+
+    def _is_answered_at_once(self, size: tuple[int, int] | None) -> bool:
+        return size is not None and size[0] * size[1] <= MAX_PIXELS and can_segment(self.device)
 
 
 class _Lane:
@@ -137,9 +173,9 @@ class _Recording:
     def __init__(self, forward: Forward, pixels: Tensor, memory: Any) -> None:
         """`memory` is that of other recordings, or None."""
         self._pixels = pixels.contiguous(memory_format=torch.channels_last)
-        stream = torch.cuda.Stream(pixels.device, priority=RECORDING)  # type: ignore[no-untyped-call]
+        stream = _recording_stream(pixels.device)
         stream.wait_stream(torch.cuda.current_stream(pixels.device))
-        with torch.inference_mode(), torch.cuda.stream(stream):
+        with _recording, torch.inference_mode(), torch.cuda.stream(stream):
             forward(self._pixels)  # libraries set themselves up for a stream
             stream.synchronize()
             self._graph = torch.cuda.CUDAGraph()
@@ -154,6 +190,12 @@ class _Recording:
         self._pixels.copy_(pixels, non_blocking=True)
         self._graph.replay()
         return self._probabilities
+
+
+@lru_cache
+def _recording_stream(device: torch.device) -> Any:
+    """Always the same: what decodes JPEGs has one of that priority, too, and keeps it."""
+    return torch.cuda.Stream(device, priority=RECORDING)  # type: ignore[no-untyped-call]
 
 
 def _kept(probabilities: Tensor) -> Tensor:

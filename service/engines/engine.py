@@ -1,12 +1,26 @@
 """What the batcher asks of whatever runs the network."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from models.upsample import Segmentation
+from service.class_map import ClassMap
+
+
+@dataclass(frozen=True)
+class Jpeg:
+    """A whole image that is still to be decoded, which was found plain (`models.jpeg`): as it was
+    sent, and its size."""
+
+    content: bytes
+    height: int
+    width: int
+
+
+Unit = Tensor | Jpeg  # uint8 (3, h, w), all of one batcher of the same size
 
 
 class Engine(Protocol):
@@ -38,10 +52,33 @@ class SegmentingEngine(Engine, Protocol):
     """Makes the answers for images as well, where the probabilities lie."""
 
     def segment(
-        self, pixels: Tensor, sizes: Sequence[tuple[int, int] | None], *, alone: bool
-    ) -> list[Segmentation | Tensor]:
-        """As `run`, and for an image whose (height, width) is given its segmentation, on the CPU,
-        instead of its probabilities (K, h, w): where the engine finds that worthwhile."""
+        self, units: Sequence[Unit], sizes: Sequence[tuple[int, int] | None], *, alone: bool
+    ) -> list[ClassMap | Tensor | None]:
+        """Probabilities (K, h, w) as `run` has them, and for an image whose (height, width) is
+        given its class map instead: where the engine finds that worthwhile. None
+        for a JPEG that it could not decode."""
+
+
+@runtime_checkable
+class DecodingEngine(SegmentingEngine, Protocol):
+    """Its units may be JPEGs."""
+
+    def decoded(self, jpegs: Sequence[Jpeg]) -> tuple[Tensor, set[int]]:
+        """At the network's size, uint8 (N, 3, h, w) on `device`, and which of them are blank
+        because they could not be decoded."""
+
+
+class UndecodedError(Exception):
+    """A JPEG that the engine could not decode, whatever the reason: others may."""
+
+
+def stack(images: Sequence[Tensor], *, pinned: bool = False) -> Tensor:
+    """uint8 (3, h, w) each -> (N, 3, h, w), channels last in memory: as images are decoded and as
+    engines want them. `pinned` is memory from which a GPU fetches by itself."""
+    _, height, width = images[0].shape
+    whole = torch.empty(len(images), height, width, 3, dtype=torch.uint8, pin_memory=pinned)
+    torch.stack([image.permute(1, 2, 0) for image in images], out=whole)
+    return whole.permute(0, 3, 1, 2)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

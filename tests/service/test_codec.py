@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from concurrent.futures import Future
 
 import pytest
 
@@ -71,3 +72,95 @@ def test_encoding_never_waits_behind_decoding() -> None:
         codec.close()
 
     finished(check())
+
+
+class TestEncodingAResult:
+    """Of what another thread finds."""
+
+    def test_is_done_in_a_thread_that_encodes(self) -> None:
+        async def check() -> None:
+            codec = Codec(threads=1, max_pixels=1000)
+            found: Future[int] = Future()
+            names: list[str] = []
+
+            def work(number: int) -> int:
+                names.append(threading.current_thread().name)
+                return number + 1
+
+            encoding = asyncio.create_task(codec.encoding_result(found, work))
+            await asyncio.sleep(0)
+            found.set_result(41)
+            assert await encoding == 42
+            assert names[0].startswith("encode")
+            codec.close()
+
+        finished(check())
+
+    def test_errors_are_raised_of_either(self) -> None:
+        async def check() -> None:
+            codec = Codec(threads=1, max_pixels=1000)
+            found: Future[int] = Future()
+            found.set_exception(KeyError("not found"))
+            with pytest.raises(KeyError, match="not found"):
+                await codec.encoding_result(found, lambda number: number)
+            found = Future()
+            found.set_result(0)
+            with pytest.raises(ZeroDivisionError):
+                await codec.encoding_result(found, lambda number: 1 / number)
+            codec.close()
+
+        finished(check())
+
+    def test_who_goes_before_it_is_found_is_not_waited_for(self) -> None:
+        async def check() -> None:
+            codec = Codec(threads=1, max_pixels=1000)
+            found: Future[int] = Future()
+            done: list[int] = []
+            encoding = asyncio.create_task(codec.encoding_result(found, done.append))
+            await asyncio.sleep(0)
+            encoding.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await encoding
+            found.set_result(1)
+            await codec.encoding(lambda: None)
+            codec.close()
+            assert done == []
+
+        finished(check())
+
+    def test_who_goes_later_waits_for_the_thread(self) -> None:
+        async def check() -> None:
+            codec = Codec(threads=1, max_pixels=1000)
+            found: Future[int] = Future()
+            begun, free = threading.Event(), threading.Event()
+
+            def work(number: int) -> None:
+                begun.set()
+                assert free.wait(30)
+
+            encoding = asyncio.create_task(codec.encoding_result(found, work))
+            await asyncio.sleep(0)
+            found.set_result(1)
+            await asyncio.to_thread(begun.wait, 30)
+            encoding.cancel()
+            await asyncio.sleep(0.05)
+            assert not encoding.done()
+            free.set()
+            with pytest.raises(asyncio.CancelledError):
+                await encoding
+            codec.close()
+
+        finished(check())
+
+    def test_what_is_never_run_is_never_encoded(self) -> None:
+        async def check() -> None:
+            codec = Codec(threads=1, max_pixels=1000)
+            found: Future[int] = Future()
+            encoding = asyncio.create_task(codec.encoding_result(found, lambda number: number))
+            await asyncio.sleep(0)
+            found.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await encoding
+            codec.close()
+
+        finished(check())

@@ -40,7 +40,7 @@ def palette_of(png: bytes) -> bytes:
 )
 def test_a_mask_reads_back_identically_at_the_least_depth(count: int, bits: int) -> None:
     labels = random_labels(count)
-    png = indexed_png(labels, generic_classes(count))
+    png = indexed_png(labels.numpy(), generic_classes(count))
     assert header(png) == (53, 37, bits, 3)
     assert np.array_equal(decoded(png), labels.numpy())
 
@@ -48,7 +48,7 @@ def test_a_mask_reads_back_identically_at_the_least_depth(count: int, bits: int)
 @pytest.mark.parametrize("class_set", [CLASSES, voc_classes(border="class"), generic_classes(200)])
 def test_the_palette_is_the_class_colours(class_set: ClassSet) -> None:
     labels = random_labels(len(class_set))
-    png = indexed_png(labels, class_set)
+    png = indexed_png(labels.numpy(), class_set)
     colors = np.frombuffer(palette_of(png), dtype=np.uint8).reshape(-1, 3)
     assert [tuple(color) for color in colors.tolist()][: len(class_set)] == [
         entry.color for entry in class_set.classes
@@ -57,7 +57,7 @@ def test_the_palette_is_the_class_colours(class_set: ClassSet) -> None:
 
 def test_the_mask_as_a_picture_shows_each_pixel_in_its_class_colour() -> None:
     labels = random_labels(len(CLASSES))
-    image = Image.open(BytesIO(indexed_png(labels, CLASSES))).convert("RGB")
+    image = Image.open(BytesIO(indexed_png(labels.numpy(), CLASSES))).convert("RGB")
     colors = np.array([entry.color for entry in CLASSES.classes], dtype=np.uint8)
     assert np.array_equal(np.array(image), colors[labels.numpy()])
 
@@ -67,7 +67,7 @@ def test_a_class_that_is_absent_keeps_its_place_in_the_palette() -> None:
         tuple(SegmentationClass(index, f"c{index}", (index, 200, 7)) for index in range(20))
     )
     labels = torch.full((4, 4), 19, dtype=torch.uint8)
-    png = indexed_png(labels, classes)
+    png = indexed_png(labels.numpy(), classes)
     assert decoded(png).tolist() == labels.tolist()
     assert palette_of(png)[19 * 3 : 20 * 3] == bytes((19, 200, 7))
 
@@ -75,7 +75,7 @@ def test_a_class_that_is_absent_keeps_its_place_in_the_palette() -> None:
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 900), (900, 1)])
 def test_masks_of_any_shape_read_back(height: int, width: int) -> None:
     labels = torch.arange(height * width).remainder(3).to(torch.uint8).view(height, width)
-    assert np.array_equal(decoded(indexed_png(labels, CLASSES)), labels.numpy())
+    assert np.array_equal(decoded(indexed_png(labels.numpy(), CLASSES)), labels.numpy())
 
 
 @pytest.mark.parametrize("count", [2, 4, 16, 22])
@@ -85,7 +85,7 @@ def test_a_large_mask_is_not_held_again_while_it_is_written(count: int) -> None:
     )
     tracemalloc.start()
     try:
-        png = indexed_png(labels, generic_classes(count))
+        png = indexed_png(labels.numpy(), generic_classes(count))
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

@@ -20,6 +20,7 @@ from models.manifest import InputSpec, Manifest
 from models.segmentation import segment_image
 from service import segmenter, upload
 from service.app import create_app
+from service.class_map import ClassMap
 from service.engines.torch_engine import TorchEngine
 from service.statistics import class_statistics
 from tests.networks import manifest_for, small_network
@@ -96,7 +97,7 @@ class TestTiledAnswers:
                 batch_size=PASS_TILES,
             )
             assert np.array_equal(mask_of(answer), expected.labels.numpy())
-            statistics = class_statistics(expected, checkpoint.manifest.class_set())
+            statistics = class_statistics(ClassMap.of(expected), checkpoint.manifest.class_set())
             body = answer.json()
             assert (body["height"], body["width"]) == picture.shape[:2]
             for entry, told in zip(statistics, body["classes"], strict=True):

@@ -6,13 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from models.upsample import Segmentation, segment_probabilities
+from models.upsample import segment_probabilities
 from service.app import create_app
 from service.batcher import Batcher
+from service.class_map import ClassMap
+from service.engines.engine import Unit, stack
 from service.engines.torch_engine import TorchEngine
 from tests.service.clients import async_client_for, finished, settings_for
 from tests.service.colours import encoded, picture_of, save_colours
@@ -42,8 +45,9 @@ class Device:
         raise AssertionError("it segments as well")
 
     def segment(
-        self, pixels: Tensor, sizes: Sequence[tuple[int, int] | None], *, alone: bool
-    ) -> list[Segmentation | Tensor]:
+        self, units: Sequence[Unit], sizes: Sequence[tuple[int, int] | None], *, alone: bool
+    ) -> list[ClassMap | Tensor | None]:
+        pixels = [unit for unit in units if isinstance(unit, Tensor)]
         if len(pixels) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory")
         self.passes.append(list(sizes))
@@ -55,9 +59,9 @@ class Device:
     def close(self) -> None: ...
 
 
-def _painted(mark: int, height: int, width: int) -> Segmentation:
-    labels = torch.full((height, width), mark, dtype=torch.uint8)
-    return Segmentation(labels, torch.zeros(1), torch.zeros(1))
+def _painted(mark: int, height: int, width: int) -> ClassMap:
+    labels = np.full((height, width), mark, dtype=np.uint8)
+    return ClassMap(labels, np.zeros(1, dtype=np.int64), np.zeros(1))
 
 
 def unit(mark: int) -> Tensor:
@@ -77,8 +81,8 @@ def test_each_unit_gets_the_answer_for_its_own_image() -> None:
         if size is None:
             assert answer.probabilities[0, 0, 0] == mark
         else:
-            assert isinstance(answer.found, Segmentation)
-            assert torch.equal(answer.found.labels, _painted(mark, *size).labels)
+            assert isinstance(answer.found, ClassMap)
+            assert np.array_equal(answer.found.labels, _painted(mark, *size).labels)
     assert device.passes == [[(5, 7), None], [(1, 1), (9, 2)], [None]], "four did not fit"
 
 
@@ -89,16 +93,16 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
 
     def segment(
         engine: TorchEngine,
-        pixels: Tensor,
+        units: Sequence[Tensor],
         sizes: Sequence[tuple[int, int] | None],
         *,
         alone: bool,
     ) -> list[Any]:
-        answers: list[Any] = list(engine.run(pixels, alone=alone))
+        answers: list[Any] = list(engine.run(stack(units), alone=alone))
         for index, size in enumerate(sizes):
             if size is not None and size[0] * size[1] < LARGE:
                 sizes_asked.append(size)
-                answers[index] = segment_probabilities(answers[index], *size)
+                answers[index] = ClassMap.of(segment_probabilities(answers[index], *size))
         return answers
 
     monkeypatch.setattr(TorchEngine, "segment", segment, raising=False)

@@ -34,6 +34,7 @@ VALUES = {
     "drain_timeout_s": "22.5",
     "device_timeout_s": "23.5",
     "batch_pixels": "16",
+    "decode_on": "gpu",
     "threads": "17",
     "api_key_file": "keys.txt",
     "api_keys": "me:segment:" + "0" * 64,

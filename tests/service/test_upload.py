@@ -17,7 +17,7 @@ from models.geometry import normalise
 from service.app import create_app
 from service.engines.torch_engine import TorchEngine
 from service.errors import BadImageError, ServiceError, TooLargeError
-from service.upload import Upload, decode, pixel_count, require_size
+from service.upload import Upload, decode, read_header, require_size
 from tests.service.clients import client_for, settings_for
 from tests.service.colours import colour_manifest, encoded, picture_of, plain, save_colours
 from tests.service.images import (
@@ -37,7 +37,7 @@ PLENTY = 10_000_000
 
 def pixels_of(content: bytes, *, max_pixels: int = PLENTY) -> torch.Tensor:
     upload = Upload("photo", content)
-    pixel_count(upload, max_pixels=max_pixels)
+    read_header(upload, max_pixels=max_pixels)
     return decode(upload)
 
 

@@ -13,7 +13,7 @@ class EmulatedKernel:
 
     def __init__(self, library: ctypes.CDLL) -> None:
         self._run: Any = library.run
-        self.blocks: list[int] = []
+        self.blocks: list[tuple[int, int]] = []
 
     @classmethod
     def build(cls, source: Path, folder: Path) -> "EmulatedKernel":
@@ -26,6 +26,6 @@ class EmulatedKernel:
         assert built.returncode == 0, built.stderr
         return cls(ctypes.CDLL(str(made)))
 
-    def launch(self, blocks: int, *arguments: int) -> None:
+    def launch(self, blocks: tuple[int, int], *arguments: int) -> None:
         self.blocks.append(blocks)
-        self._run(ctypes.c_uint(blocks), *map(ctypes.c_longlong, arguments))
+        self._run(*map(ctypes.c_uint, blocks), *map(ctypes.c_longlong, arguments))

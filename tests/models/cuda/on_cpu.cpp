@@ -18,7 +18,7 @@
 using std::fmax, std::fmin, std::max, std::min;
 
 struct Index {
-    unsigned int x;
+    unsigned int x, y;
 };
 
 static thread_local Index threadIdx;
@@ -43,20 +43,20 @@ static float __int_as_float(unsigned int bits) {
 #include "segment.cu"
 
 extern "C" void run(
-    unsigned int blocks, const float* probabilities, long long plane, long long num_classes,
-    long long source_height, long long source_width, long long height, long long width,
-    unsigned char* labels, unsigned long long* pixels, double* confidence) {
+    unsigned int across, unsigned int down, const float* probabilities, long long image,
+    long long plane, long long num_classes, long long source_height, long long source_width,
+    const Wanted* wanted, unsigned char* answers) {
     std::barrier<> barrier(THREADS);
     together = &barrier;
     std::vector<std::thread> threads;
     for (unsigned int index = 0; index < THREADS; ++index) {
         threads.emplace_back([=] {
             threadIdx.x = index;
-            for (unsigned int block = 0; block < blocks; ++block) {
-                blockIdx.x = block;
+            for (unsigned int block = 0; block < across * down; ++block) {
+                blockIdx = {block % across, block / across};
                 segment(
-                    probabilities, plane, num_classes, source_height, source_width, height, width,
-                    labels, pixels, confidence);
+                    probabilities, image, plane, num_classes, source_height, source_width, wanted,
+                    answers);
                 together->arrive_and_wait();
             }
         });

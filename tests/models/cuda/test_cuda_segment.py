@@ -100,24 +100,24 @@ def test_planes_of_a_batch_are_read_where_they_lie(emulated: EmulatedKernel) -> 
 def test_images_of_a_pass_are_answered_as_alone(num_classes: int, emulated: EmulatedKernel) -> None:
     batch = (3 * random_images(4, num_classes, 16, 16)).softmax(1)
     before = len(emulated.blocks)
-    sizes = [(9, 7), None, (50, 61), (16, 16)]
-    found = parts_of_batch(segment_batch(batch, sizes), num_classes, sizes)
-    assert len(emulated.blocks) - before == 3
+    sizes = [(9, 7), None, (50, 161), (16, 16)]
+    found = parts_of_batch(segment_batch(batch, sizes).numpy(), num_classes, sizes)
+    assert emulated.blocks[before:] == [(2 * 7, 3)], "one launch for all"
     for image, size, answer in zip(batch, sizes, found, strict=True):
         if size is None:
             assert answer is None
         else:
             assert answer is not None
-            assert_same(Segmentation(*answer), by_the_book(image, size))
+            assert_same(Segmentation(*map(torch.from_numpy, answer)), by_the_book(image, size))
 
 
 def test_of_a_batch_with_gaps_between_its_planes(emulated: EmulatedKernel) -> None:
     batch = (3 * random_images(4, 6, 16, 16)).softmax(1)[::2, ::2]
     sizes = [(9, 7), (50, 61)]
-    found = parts_of_batch(segment_batch(batch, sizes), 3, sizes)
+    found = parts_of_batch(segment_batch(batch, sizes).numpy(), 3, sizes)
     for image, size, answer in zip(batch, sizes, found, strict=True):
         assert answer is not None
-        assert_same(Segmentation(*answer), by_the_book(image, size))
+        assert_same(Segmentation(*map(torch.from_numpy, answer)), by_the_book(image, size))
 
 
 def test_every_image_of_a_pass_has_a_size_or_none(emulated: EmulatedKernel) -> None:
@@ -125,9 +125,16 @@ def test_every_image_of_a_pass_has_a_size_or_none(emulated: EmulatedKernel) -> N
         segment_batch(torch.rand(2, 4, 8, 8), [(9, 7), None, (3, 3)])
 
 
+def test_none_may_be_wanted(emulated: EmulatedKernel) -> None:
+    before = len(emulated.blocks)
+    whole = segment_batch(torch.rand(2, 4, 8, 8), [None, None])
+    assert parts_of_batch(whole.numpy(), 4, [None, None]) == [None, None]
+    assert len(emulated.blocks) == before
+
+
 def test_blocks_cover_the_image_and_no_more(emulated: EmulatedKernel) -> None:
     segment_probabilities(torch.rand(2, 4, 4), 17, 257)
-    assert emulated.blocks[-1] == 3 * 3  # of 128 columns and 8 rows
+    assert emulated.blocks[-1] == (3 * 3, 1)  # of 128 columns and 8 rows
 
 
 @pytest.mark.parametrize("capability", ["75", "80", "86", "90", "100"])

@@ -1,15 +1,18 @@
 """What the engine for NVIDIA's GPUs does around them; tests/test_accelerator.py asks a real one."""
 
+from collections.abc import Sequence
+
 import pytest
 import torch
 from torch import Tensor
 
 from models import Checkpoint, cuda_segment
-from models.upsample import Segmentation, segment_probabilities
+from models.upsample import segment_probabilities
+from service.class_map import ClassMap
 from service.engines import choose, cuda_engine
 from service.engines.choose import Wishes, choose_engine
 from service.engines.cuda_engine import LANES, MAX_PIXELS, CudaEngine
-from service.engines.engine import SegmentingEngine
+from service.engines.engine import DecodingEngine, Jpeg, SegmentingEngine, Unit
 from service.engines.torch_engine import TorchEngine
 from tests.models.cuda.emulated import EmulatedKernel
 from tests.networks import manifest_for, small_network
@@ -76,24 +79,72 @@ def test_images_are_answered_where_that_is_worthwhile(engine: CudaEngine) -> Non
     engine.warm_up(4)
     pixels, side = images(4), int(MAX_PIXELS**0.5)
     sizes = [(31, 45), None, (side, side + 1), (64, 96)]
-    found = engine.segment(pixels, sizes, alone=True)
-    engine.segment(images(4, seed=5), sizes, alone=True)  # takes nothing back
-    engine.segment(images(4, seed=6), sizes, alone=True)
+    found = engine.segment(list(pixels), sizes, alone=True)
+    engine.segment(list(images(4, seed=5)), sizes, alone=True)  # takes nothing back
+    engine.segment(list(images(4, seed=6)), sizes, alone=True)
     for index, probabilities in enumerate(plainly(pixels)):
         answer, size = found[index], sizes[index]
         if index in (1, 2):
             assert isinstance(answer, Tensor)
             assert torch.allclose(answer, probabilities)
             continue
-        assert isinstance(answer, Segmentation)
+        assert isinstance(answer, ClassMap)
         assert size is not None
         expected = segment_probabilities(probabilities, *size)
-        assert (answer.labels == expected.labels).float().mean() > 0.999
-        assert torch.allclose(answer.confidence, expected.confidence, atol=1.0)
+        assert (answer.labels == expected.labels.numpy()).mean() > 0.999
+        assert answer.confidence == pytest.approx(expected.confidence.numpy(), abs=1.0)
+
+
+class TestJpegs:
+    """Units that the engine decodes; what decodes them is in test_cuda_jpeg.py."""
+
+    @pytest.fixture(autouse=True)
+    def decode(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A JPEG's content is the seed of its pixels, or it cannot be decoded."""
+
+        def decoded(
+            jpegs: Sequence[Jpeg], height: int, width: int, device: torch.device
+        ) -> tuple[Tensor, set[int]]:
+            lost = {at for at, jpeg in enumerate(jpegs) if not jpeg.content.isdigit()}
+            whole = torch.zeros(len(jpegs), 3, height, width, dtype=torch.uint8)
+            for at, jpeg in enumerate(jpegs):
+                if at not in lost:
+                    whole[at] = images(1, seed=int(jpeg.content))[0]
+            return whole, lost
+
+        monkeypatch.setattr(cuda_engine, "decode_resized", decoded)
+
+    @pytest.mark.usefixtures("with_kernel")
+    @pytest.mark.parametrize("others", [0, 2])
+    def test_are_decoded_beside_pixels(self, others: int, engine: CudaEngine) -> None:
+        assert isinstance(engine, DecodingEngine)
+        contents = [b"7", b"broken", b"8"]
+        units: list[Unit] = [Jpeg(content, 31, 45) for content in contents]
+        for seed in range(others):
+            units.insert(2 * seed, images(1, seed=seed)[0])
+        engine.warm_up(len(units))
+        found = engine.segment(units, [(31, 45)] * len(units), alone=True)
+        for unit, answer in zip(units, found, strict=True):
+            if isinstance(unit, Jpeg) and unit.content == b"broken":
+                assert answer is None
+                continue
+            seen = unit if isinstance(unit, Tensor) else images(1, seed=int(unit.content))[0]
+            expected = segment_probabilities(plainly(seen[None])[0], 31, 45)
+            assert isinstance(answer, ClassMap)
+            assert (answer.labels == expected.labels.numpy()).mean() > 0.999
+
+    def test_are_decoded_without_the_kernel_too(self, engine: CudaEngine) -> None:
+        found = engine.segment([Jpeg(b"7", 9, 9), Jpeg(b"x", 9, 9)], [(9, 9)] * 2, alone=True)
+        assert isinstance(found[0], Tensor)
+        assert torch.allclose(found[0], plainly(images(1, seed=7))[0])
+        assert found[1] is None
+
+    def test_none_may_be_whole(self, engine: CudaEngine) -> None:
+        assert engine.segment([Jpeg(b"x", 9, 9)], [(9, 9)], alone=True) == [None]
 
 
 def test_without_the_kernel_others_answer(engine: CudaEngine) -> None:
-    found = engine.segment(images(2), [(31, 45), None], alone=True)
+    found = engine.segment(list(images(2)), [(31, 45), None], alone=True)
     assert all(isinstance(each, Tensor) for each in found)
 
 

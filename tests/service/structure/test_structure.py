@@ -19,7 +19,7 @@ from service.structure.gif import MAX_BLOCKS
 from service.structure.jpeg import MAX_EXIF_BYTES, MAX_JUNK_BYTES, MAX_SCANS, MAX_SEGMENTS
 from service.structure.png import MAX_CHUNKS, MAX_EXIF_CHUNK_BYTES, MAX_OTHER_CHUNKS
 from service.structure.tiff import MAX_ENTRIES, MAX_VALUES
-from service.upload import Upload, decode, pixel_count
+from service.upload import Upload, decode, read_header
 from tests.service.colours import encoded, picture_of
 from tests.service.images import chunk, several_frames, turned_jpeg
 from tests.service.structure.files import (
@@ -109,7 +109,7 @@ def test_what_asks_for_too_much_is_refused_unopened(
 
     monkeypatch.setattr("PIL.Image.open", opened)
     with pytest.raises((TooLargeError, BadImageError), match=named):
-        pixel_count(Upload(None, make()), max_pixels=100_000_000)
+        read_header(Upload(None, make()), max_pixels=100_000_000)
 
 
 ACCEPTED: dict[str, Callable[[], bytes]] = {
@@ -159,7 +159,7 @@ ACCEPTED: dict[str, Callable[[], bytes]] = {
 @pytest.mark.parametrize("what", ACCEPTED)
 def test_what_cameras_and_programs_write_is_read(what: str) -> None:
     upload = Upload(None, ACCEPTED[what]())
-    count = pixel_count(upload, max_pixels=1_000_000)
+    count = read_header(upload, max_pixels=1_000_000).pixels
     channels, height, width = decode(upload).shape
     assert (channels, height * width) == (3, count)
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from service.upload import Upload, decode, pixel_count
+from service.upload import Upload, decode, read_header
 from tests.service.colours import Pixels
 
 MODES = ("1", "L", "P", "RGB", "RGBA", "CMYK")
@@ -58,7 +58,7 @@ def test_what_was_stored_is_seen(format: str, mode: str, options: dict[str, Any]
     stream = BytesIO()
     stored.save(stream, format, **options)
     upload = Upload(None, stream.getvalue())
-    assert pixel_count(upload, max_pixels=64 * 48) == 64 * 48
+    assert read_header(upload, max_pixels=64 * 48).pixels == 64 * 48
     found = decode(upload).permute(1, 2, 0).numpy()
     wanted = np.asarray(stored.convert("RGB")).astype(int)
     assert found.shape == wanted.shape
