@@ -10,10 +10,11 @@ from PIL import Image
 
 FORMATS = ("JPEG", "MPO")  # the second holds further pictures behind the first
 MODES = ("RGB", "L")
-PLAIN_SAMPLINGS = (  # 4:4:4, 4:2:2 and 4:2:0
+PLAIN_SAMPLINGS = (  # 4:4:4, 4:2:2, 4:2:0, and grey, where others mean nothing and nvJPEG errs
     ((1, 1), (1, 1), (1, 1)),
     ((2, 1), (1, 1), (1, 1)),
     ((2, 2), (1, 1), (1, 1)),
+    ((1, 1),),
 )
 SCAN, END = b"\xff\xda", b"\xff\xd9"
 TAIL_BYTES = 1 << 16  # where the end of the picture is looked for: some programs write behind it
@@ -49,7 +50,7 @@ def is_plain_jpeg(image: Image.Image, content: bytes) -> bool:
     if "progressive" in image.info or not _is_ended(content):
         return False
     numbers, sampling = _components(image)
-    return image.mode == "L" or (sampling in PLAIN_SAMPLINGS and _is_ycbcr(image, numbers))
+    return sampling in PLAIN_SAMPLINGS and (image.mode == "L" or _is_ycbcr(image, numbers))
 
 
 def _components(image: Image.Image) -> tuple[tuple[int, ...], tuple[tuple[int, int], ...]]:

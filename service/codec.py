@@ -5,7 +5,8 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextvars import copy_context
+from contextvars import Context, copy_context
+from functools import partial
 from typing import TypeVar
 
 import torch
@@ -41,21 +42,27 @@ class Codec:
         """`work` on what will be found, from the thread that finds it to one that encodes: the
         event loop has enough to do."""
         encoded: Future[T] = Future()
-        context = copy_context()
+        found.add_done_callback(partial(self._begin, encoded, copy_context(), work))
+        try:
+            del found  # its result is freed by who encoded it
+            return await result_of(encoded)
+        finally:
+            del encoded, work  # in an error's frames they would keep the image from being freed
 
-        def begin(done: Future[F]) -> None:
-            if done.cancelled():
-                encoded.cancel()
-            elif (error := done.exception()) is not None:
-                encoded.set_exception(error)
-            else:
-                self._encoders.submit(
-                    context.run, self._noted, lambda: _finish(encoded, done, work)
-                )
-
-        found.add_done_callback(begin)
-        del found  # its result is freed by who encoded it
-        return await result_of(encoded)
+    def _begin(
+        self, encoded: Future[T], context: Context, work: Callable[[F], T], done: Future[F]
+    ) -> None:
+        """In the thread that found it."""
+        if done.cancelled():
+            encoded.cancel()
+        elif (error := done.exception()) is not None:
+            encoded.set_exception(error)
+        else:
+            finish = partial(_finish, [(encoded, done, work)])
+            try:
+                self._encoders.submit(context.run, self._noted, finish)
+            except RuntimeError as refusal:  # closed: nobody is to wait for ever
+                encoded.set_exception(refusal)
 
     def trouble(self, *, patience_s: float) -> str | None:
         """Why nothing may be expected of it any more, None while it works."""
@@ -78,13 +85,18 @@ class Codec:
         self._encoders.shutdown()
 
 
-def _finish(encoded: Future[T], done: Future[F], work: Callable[[F], T]) -> None:
+def _finish(once: list[tuple[Future[T], Future[F], Callable[[F], T]]]) -> None:
+    """Takes what is to be done out of the list: an error's frames lead to whoever called this, and
+    would keep the image from being freed."""
+    encoded, done, work = once.pop()
     if not encoded.set_running_or_notify_cancel():
         return
     try:
         encoded.set_result(work(done.result()))
     except BaseException as error:  # noqa: BLE001 - raised where it is waited for
         encoded.set_exception(error)
+    finally:
+        del encoded, done, work
 
 
 async def result_of(future: Future[T]) -> T:

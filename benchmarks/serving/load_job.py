@@ -15,6 +15,7 @@ class Job:
     Measured is what is answered in `seconds` after the warm-up, or, where `count` is given, the
     time that so many requests take. After `timeout_s` without its end the job is given up. With
     a `rate` there are no clients: so many requests are sent a second, whatever becomes of them.
+    Each is for so many `images`, all of the one size; more than one are answered as JSON.
     """
 
     port: int
@@ -25,6 +26,7 @@ class Job:
     count: int = 0
     timeout_s: float = 600.0
     rate: float = 0.0
+    images: int = 1
 
 
 @dataclass

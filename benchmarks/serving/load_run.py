@@ -1,5 +1,7 @@
 """One run of the load generator: what is sent, and what is thought of the answers."""
 
+import base64
+import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -67,7 +69,7 @@ class Run:
         self.result.seconds = now - self.begin
         if reader.status != 200:
             self.note(f"{status}: {reader.body[:200].decode(errors='replace')}")
-        elif self._is_mask(request, reader.body):
+        elif self._is_good(request, reader.body):
             self.result.latencies_ms.append((now - asked) * 1000)
         else:
             self.result.broken += 1
@@ -81,15 +83,29 @@ class Run:
         if len(self.result.failures) < KEPT_FAILURES:
             self.result.failures.append(reason)
 
-    def _is_mask(self, request: Request, body: bytes) -> bool:
+    def _is_good(self, request: Request, body: bytes) -> bool:
+        is_looked_at = request.index not in self._seen or self.answered % VERIFY_EVERY == 0
         try:
-            if png_size(body) != request.size:
-                raise ValueError(f"a mask of {png_size(body)}, not {request.size}")
-            if request.index not in self._seen or self.answered % VERIFY_EVERY == 0:
-                verify_png(body)
-                self._seen.add(request.index)
-                self.result.verified += 1
+            for mask in [body] if self.job.images == 1 else masks_of(body, self.job.images):
+                if png_size(mask) != request.size:
+                    raise ValueError(f"a mask of {png_size(mask)}, not {request.size}")
+                if is_looked_at:
+                    verify_png(mask)
         except ValueError as error:
             self.note(str(error))
             return False
+        if is_looked_at:
+            self._seen.add(request.index)
+            self.result.verified += 1
         return True
+
+
+def masks_of(body: bytes, count: int) -> list[bytes]:
+    """The PNGs in the answer to so many images; ValueError where one of them has none."""
+    results = json.loads(body)["results"]
+    failed = [result for result in results if result["status"] != 200]
+    if failed:
+        raise ValueError(f"{failed[0]['status']}: {failed[0]['error']['detail']}")
+    if len(results) != count:
+        raise ValueError(f"{len(results)} masks for {count} images")
+    return [base64.b64decode(result["result"]["mask"]["data"]) for result in results]

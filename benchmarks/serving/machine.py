@@ -8,7 +8,17 @@ import torch
 
 from models.devices import has_fast_bf16, usable_cores
 
-PACKAGES = ("torch", "openvino", "nncf", "pillow", "simplejpeg", "isal", "fastapi", "uvicorn")
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "openvino",
+    "nncf",
+    "pillow",
+    "simplejpeg",
+    "isal",
+    "fastapi",
+    "uvicorn",
+)
 FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
 
 

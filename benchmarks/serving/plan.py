@@ -21,6 +21,8 @@ class Plan:
     streams: tuple[int, ...] = tuple(sorted({1, 2, cores()}))
     gpu_batches: tuple[int, ...] = (8, 16, 32, 64)
     gpu_services: tuple[int, ...] = (1, 4, 8)
+    gpu_requests: tuple[tuple[int, int], ...] = ((1, 32), (16, 8))  # images of each, and clients
+    gpu_threads: int = 4  # of a service, at least: they wait for Python's lock as well
     codec_repeats: int = 50
     latency_turns: int = 10
     latency_requests: int = 20  # in a turn
@@ -59,6 +61,7 @@ class Plan:
             streams=(1,),
             gpu_batches=(2,),
             gpu_services=(1, 2),
+            gpu_requests=((1, 4), (2, 2)),
             codec_repeats=2,
             latency_turns=2,
             latency_requests=3,

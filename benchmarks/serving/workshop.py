@@ -12,7 +12,7 @@ from benchmarks.serving.contenders import Contender, ours, peers
 from benchmarks.serving.images import image_files, photographs
 from benchmarks.serving.load_job import Job, LoadResult, run_load
 from benchmarks.serving.plan import Options, Plan
-from benchmarks.serving.request import Photograph, request_bytes
+from benchmarks.serving.request import Photograph, batch_bytes, request_bytes
 from benchmarks.serving.servers import Server, serving
 from trainer.data.dataset import VocFolder
 
@@ -108,18 +108,24 @@ class Workshop:
         rate: float = 0.0,
         seconds: float | None = None,
         warmup_s: float | None = None,
+        images: int = 1,
     ) -> LoadResult:
         """One turn: `warmup_s` and `seconds`, or the plan's; or `count` requests without a warm-up.
-        With a `rate` requests come at it, from as many clients as it takes."""
+        With a `rate` requests come at it, from as many clients as it takes. More than one of the
+        `images` of a request go to /segment/batch, which is the service's alone."""
+        pictures = pictures or self.pictures
         job = Job(
             port=server.port,
-            requests=self.written(pictures or self.pictures, contender),
+            requests=self.written(pictures, contender)
+            if images == 1
+            else self.written_batches(pictures, contender, images),
             clients=clients,
             warmup_s=0.0 if count else self.plan.warmup_s if warmup_s is None else warmup_s,
             seconds=0.0 if count else seconds or self.plan.seconds,
             count=count,
             timeout_s=LATE_S,
             rate=rate,
+            images=images,
         )
         result = run_load(job)
         who = f"{rate:.0f} arrivals/s" if rate else f"{clients} clients"
@@ -142,6 +148,19 @@ class Workshop:
             file = self.requests / name
             if key or not file.exists():  # a key is every contender's own
                 file.write_bytes(request_bytes(picture, path, form=form, key=key))
+            files.append((str(file), picture.width, picture.height))
+        return files
+
+    def written_batches(
+        self, pictures: list[Photograph], contender: Contender, images: int
+    ) -> list[tuple[str, int, int]]:
+        """As `written`, with so many pictures of one size in each; every picture is the first of
+        one."""
+        files = []
+        for first, picture in enumerate(pictures):
+            some = [pictures[(first + more) % len(pictures)] for more in range(images)]
+            file = self.requests / f"batch-{images}-{picture.path.name}.http"
+            file.write_bytes(batch_bytes(some, "/segment/batch", key=contender.key))
             files.append((str(file), picture.width, picture.height))
         return files
 

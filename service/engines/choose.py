@@ -14,6 +14,7 @@ from torch import Tensor
 from models import Checkpoint
 from models.devices import choose_device, has_fast_bf16
 from service.engines.cuda_engine import CudaEngine
+from service.engines.cuda_waiting import let_threads_sleep
 from service.engines.engine import DecodingEngine, Engine
 from service.engines.golden import (
     NotFiniteError,
@@ -78,6 +79,8 @@ def choose_engine(checkpoint: Checkpoint, wishes: Wishes) -> Choice:
     """Tries the candidates in order. The last, float32 in PyTorch, is what the others are compared
     with; StartupError where not even that can be had."""
     device = choose_device(wishes.device)
+    if device.type == "cuda":
+        let_threads_sleep(device)
     refused: list[str] = []
     gate = _Gate(checkpoint, device, wishes.golden_images)
     for candidate in _candidates(checkpoint, device, wishes):

@@ -1,7 +1,9 @@
 """The threads that decode and encode."""
 
 import asyncio
+import gc
 import threading
+import weakref
 from concurrent.futures import Future
 
 import pytest
@@ -151,6 +153,48 @@ class TestEncodingAResult:
             codec.close()
 
         finished(check())
+
+    def test_nobody_waits_for_ever_when_the_threads_have_ended(self) -> None:
+        async def check() -> None:
+            codec = Codec(threads=1, max_pixels=1000)
+            found: Future[int] = Future()
+            encoding = asyncio.create_task(codec.encoding_result(found, lambda number: number))
+            await asyncio.sleep(0)
+            codec.close()
+            found.set_result(1)
+            with pytest.raises(RuntimeError, match="after shutdown"):
+                await encoding
+
+        finished(check())
+
+    def test_an_error_does_not_keep_what_was_found(self) -> None:
+        class Image:
+            """To be told when it is freed."""
+
+        def work(image: Image) -> None:
+            raise ValueError("no mask")
+
+        async def check() -> weakref.ref[Image]:
+            codec = Codec(threads=1, max_pixels=1000)
+            found: Future[Image] = Future()
+            found.set_result(image := Image())
+            told = weakref.ref(image)
+            encoding = codec.encoding_result(found, work)
+            del found, image
+            failed = False
+            try:
+                await encoding
+            except ValueError:
+                failed = True
+            assert failed
+            codec.close()
+            return told
+
+        gc.disable()
+        try:
+            assert finished(check())() is None
+        finally:
+            gc.enable()
 
     def test_what_is_never_run_is_never_encoded(self) -> None:
         async def check() -> None:

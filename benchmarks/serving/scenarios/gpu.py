@@ -7,6 +7,8 @@ before a GPU is: several of them, as behind a proxy, show what the card and the 
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from threading import Barrier
 from urllib.request import urlopen
@@ -19,7 +21,7 @@ from benchmarks.serving.errors import BenchmarkError
 from benchmarks.serving.figures import median
 from benchmarks.serving.load_job import LoadResult
 from benchmarks.serving.machine import best_float, cores
-from benchmarks.serving.rounds import Turns, reason
+from benchmarks.serving.rounds import reason
 from benchmarks.serving.servers import HOST, Server
 from benchmarks.serving.table import Table, number
 from benchmarks.serving.workshop import Workshop
@@ -32,35 +34,64 @@ def measure(shop: Workshop) -> list[Table]:
     return [_compared(shop, each, "cuda" if is_there else "cpu") for each in checkpoints]
 
 
+@dataclass
+class _Row:
+    """So many services at a time, asked for so many images in a request."""
+
+    count: int
+    images: int
+    clients: int
+    decode_on: str
+    results: list[LoadResult] = field(default_factory=list)
+    reason: str | None = None
+
+    @property
+    def name(self) -> str:
+        services = "1 service" if self.count == 1 else f"{self.count} services"
+        images = "" if self.images == 1 else f", {self.images} images a request"
+        return f"{services}{images}{', JPEGs on the GPU' if self.decode_on == 'gpu' else ''}"
+
+    @property
+    def per_second(self) -> float:
+        return self.images * median([result.per_second for result in self.results])
+
+
 def _compared(shop: Workshop, checkpoint: Path, device: str) -> Table:
     precision = best_float(device)
     setups = _setups(shop, precision, recorded=device == "cuda")
-    rows = {count: Turns(_service(shop, device, 0, count)) for count in shop.plan.gpu_services}
+    groups = [
+        [_Row(count, images, clients, decode_on) for images, clients in shop.plan.gpu_requests]
+        for count in shop.plan.gpu_services
+        for decode_on in (("cpu", "gpu") if device == "cuda" else ("cpu",))
+    ]
     forwards: list[BareTime] = []
-    engines: set[str] = set()
+    engines: dict[str, None] = {}
     assert shop.pictures
     folder, seconds = shop.picture_folder, shop.plan.bare_seconds
     for _ in range(shop.plan.rounds):
         forwards += measure_bare(checkpoint, folder, setups, seconds=seconds, device=device)
-        for count, row in rows.items():
-            if row.reason is not None:
+        for rows in groups:
+            if any(row.reason is not None for row in rows):
                 continue
             try:
-                row.results.append(_together(shop, checkpoint, device, count, engines))
+                _take(shop, checkpoint, device, rows, engines)
             except BenchmarkError as error:
-                row.reason = reason(error)
+                for row in rows:
+                    row.reason = reason(error)
     where = torch.cuda.get_device_name() if device == "cuda" else "the CPU, for want of a GPU"
-    table = _table(shop, f"{checkpoint.stem} on {where}", forwards, rows)
-    table.notes.append(f"Engine of the services: {', '.join(sorted(engines)) or 'none'}.")
+    table = _table(shop, f"{checkpoint.stem} on {where}", forwards, list(chain(*groups)))
+    table.notes.append(f"Engines of the services: {'; '.join(engines) or 'none'}.")
     return table
 
 
-def _service(shop: Workshop, device: str, index: int, count: int) -> Contender:
-    """One of `count`, with its share of the cores."""
-    threads = ["--threads", str(max(1, cores() // count))] if count > 1 else []
-    name = f"service {index + 1} of {count}"
+def _service(shop: Workshop, device: str, index: int, row: _Row) -> Contender:
+    """One of `row.count`, with its share of the cores."""
+    extra = ["--decode-on", row.decode_on]
+    if row.count > 1:
+        extra += ["--threads", str(max(shop.plan.gpu_threads, cores() // row.count))]
+    name = f"service {index + 1} of {row.count}"
     precision = best_float(device)
-    return ours(precision, device=device, engine=shop.options.engine, extra=threads, name=name)
+    return ours(precision, device=device, engine=shop.options.engine, extra=extra, name=name)
 
 
 def _engine(server: Server) -> str:
@@ -72,21 +103,27 @@ def _engine(server: Server) -> str:
     return f"{model['engine']['name']}{refused}"
 
 
-def _together(
-    shop: Workshop, checkpoint: Path, device: str, count: int, engines: set[str]
-) -> LoadResult:
-    """`count` services at a time, each with clients of its own, which begin when all are ready."""
+def _take(
+    shop: Workshop, checkpoint: Path, device: str, rows: list[_Row], engines: dict[str, None]
+) -> None:
+    """A result for every row, one after the other, from services that are started once. Each has
+    clients of its own, which begin when all are ready."""
+    count = rows[0].count
     ready = Barrier(count)
 
-    def turn(index: int) -> LoadResult:
-        contender = _service(shop, device, index, count)
+    def turn(index: int) -> list[LoadResult]:
+        contender = _service(shop, device, index, rows[0])
+        results = []
         try:
             with shop.running(contender, checkpoint) as server:
-                engines.add(_engine(server))
-                ready.wait()
-                result = shop.load(server, contender, clients=shop.plan.clients)
+                engines[_engine(server)] = None
+                for row in rows:
+                    ready.wait()
+                    results.append(
+                        shop.load(server, contender, clients=row.clients, images=row.images)
+                    )
                 ready.wait()  # none is stopped while others are measured
-                return result
+                return results
         except BaseException:
             ready.abort()
             raise
@@ -99,10 +136,12 @@ def _together(
             raise error
     if errors:
         raise errors[0]
-    results = [each.result() for each in turns]
-    whole = LoadResult.joined(results)
-    whole.seconds = max(result.seconds for result in results)
-    return whole
+    for row, results in zip(
+        rows, zip(*(each.result() for each in turns), strict=True), strict=True
+    ):
+        whole = LoadResult.joined(list(results))
+        whole.seconds = max(result.seconds for result in results)
+        row.results.append(whole)
 
 
 def _setups(shop: Workshop, precision: str, *, recorded: bool) -> list[Setup]:
@@ -118,13 +157,17 @@ def _setups(shop: Workshop, precision: str, *, recorded: bool) -> list[Setup]:
     return setups
 
 
-def _table(shop: Workshop, title: str, forwards: list[BareTime], rows: dict[int, Turns]) -> Table:
+def _table(shop: Workshop, title: str, forwards: list[BareTime], rows: list[_Row]) -> Table:
     table = Table(
         title,
         ("", "images/s", "p50 ms", "p99 ms", "share of the forward", "failed"),
         notes=[
-            f"640x427 JPEG in, PNG out, {shop.plan.clients} clients for each service; services and "
-            f"load generators on {cores()} cores."
+            f"640x427 JPEG in, PNG out; services and load generators on {cores()} cores. "
+            + "; ".join(
+                f"{clients} clients for each service, {images} images a request"
+                for images, clients in shop.plan.gpu_requests
+            )
+            + "."
         ],
     )
     for setup in dict.fromkeys(each.setup for each in forwards):
@@ -134,13 +177,18 @@ def _table(shop: Workshop, title: str, forwards: list[BareTime], rows: dict[int,
             name = f"forward alone: {setup.name}, batch {setup.batch}"
             table.add(name, number(bare), per_second=bare)
     best = fastest(forwards, tuple({each.setup.precision for each in forwards}))
-    for count, row in rows.items():
-        name = "1 service" if count == 1 else f"{count} services"
+    for row in rows:
         if row.results and best.ms:
             share = row.per_second * best.ms / 1000
-            cells = [number(row.per_second), number(row.p50_ms), number(row.p99_ms)]
-            figures = {"services": count, "per_second": row.per_second, "share": share}
-            table.add(name, *cells, number(share, 2), str(row.failed), **figures)
+            latencies = (
+                median([result.p50_ms for result in row.results]),
+                median([result.p99_ms for result in row.results]),
+            )
+            failed = sum(result.failed for result in row.results)
+            cells = [number(row.per_second), *map(number, latencies), number(share, 2)]
+            figures = {"services": row.count, "images": row.images, "decode_on": row.decode_on}
+            figures |= {"per_second": row.per_second, "share": share}
+            table.add(row.name, *cells, str(failed), **figures)
         else:
-            table.add(name, row.reason or "")
+            table.add(row.name, row.reason or "")
     return table

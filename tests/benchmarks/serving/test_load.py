@@ -1,7 +1,9 @@
 """The load generator against a small server on this machine, which answers as it is told."""
 
 import asyncio
+import base64
 import io
+import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +16,7 @@ from PIL import Image
 
 from benchmarks.serving.load import perform
 from benchmarks.serving.load_job import Job, LoadResult
-from benchmarks.serving.request import Photograph, request_bytes
+from benchmarks.serving.request import Photograph, batch_bytes, request_bytes
 
 SIZE = (20, 10)
 
@@ -132,6 +134,58 @@ def test_a_request_says_how_long_it_is(tmp_path: Path, form: str) -> None:
     assert f"Content-Length: {len(body)}".encode() in head
     assert head.startswith(b"POST /segment HTTP/1.1\r\n")
     assert b"content" in body
+
+
+class TestSeveralImagesARequest:
+    @pytest.fixture
+    def batch_file(self, tmp_path: Path) -> Path:
+        for name in ("a.jpg", "b.jpg"):
+            (tmp_path / name).write_bytes(b"the image " + name.encode())
+        images = [Photograph(tmp_path / name, "image/jpeg", *SIZE) for name in ("a.jpg", "b.jpg")]
+        file = tmp_path / "batch.http"
+        file.write_bytes(batch_bytes(images, "/segment/batch"))
+        return file
+
+    def ask(self, file: Path, results: list[object]) -> LoadResult:
+        with answering(json.dumps({"results": results}).encode()) as port:
+            job = Job(port, [(str(file), *SIZE)], 2, count=6, timeout_s=10, images=2)
+            return asyncio.run(perform(job))
+
+    def result(self, size: tuple[int, int] = SIZE) -> dict[str, object]:
+        data = base64.b64encode(png(size)).decode()
+        return {"status": 200, "result": {"mask": {"data": data}}}
+
+    def test_are_all_sent(self, batch_file: Path) -> None:
+        head, _, body = batch_file.read_bytes().partition(b"\r\n\r\n")
+        assert head.startswith(b"POST /segment/batch HTTP/1.1\r\n")
+        assert b"Accept: application/json" in head
+        assert f"Content-Length: {len(body)}".encode() in head
+        assert body.count(b'name="file"') == 2
+        assert b"the image a.jpg" in body
+        assert b"the image b.jpg" in body
+
+    def test_are_one_answer(self, batch_file: Path) -> None:
+        result = self.ask(batch_file, [self.result(), self.result()])
+        assert (len(result.latencies_ms), result.failed) == (6, 0)
+        assert result.verified >= 1
+
+    @pytest.mark.parametrize(
+        ("second", "complaint"),
+        [
+            ({"status": 400, "error": {"detail": "not an image"}}, "400: not an image"),
+            (None, "1 masks for 2 images"),
+            ((10, 20), r"a mask of \(10, 20\)"),
+        ],
+    )
+    def test_one_without_a_mask_fails_it(
+        self, second: object, complaint: str, batch_file: Path
+    ) -> None:
+        results: list[object] = [self.result()]
+        if second is not None:
+            results.append(self.result(second) if isinstance(second, tuple) else second)
+        result = self.ask(batch_file, results)
+        assert (result.broken, result.latencies_ms) == (6, [])
+        assert re.search(complaint, result.failures[0])
 
 
 def test_at_a_rate_every_request_is_sent_and_answered_whatever_the_server_takes(
