@@ -123,9 +123,17 @@ class Segmenter:
             image = await self._opened(upload, hold, stages, aside, leaves_jpegs=leaves_jpegs)
             if self.manifest.input.mode == "resize":
                 hold.give_back()
+                size = image.height, image.width
+                finish = partial(self._finish, size, stages)
+                with self.batcher.flow() as flow:
+                    # nothing is kept here: threads free their tensors, see `ClassMap`
+                    found = self._codec.encoding_result(flow.submit(image.unit, size=size), finish)
+                    del image
+                    return await found
             with self.batcher.flow() as flow:
-                compute = self._whole if self.manifest.input.mode == "resize" else self._in_tiles
-                return await compute(flow, image, stages)
+                class_map = await self._in_tiles(flow, image, stages)
+            del image  # whose pixels count no more
+        return await self._codec.encoding(lambda: self._segmented(class_map, stages))
 
     async def _opened(
         self, upload: Upload, hold: Hold, stages: Stages, aside: Aside, *, leaves_jpegs: bool
@@ -144,7 +152,7 @@ class Segmenter:
             return self._prepare(upload) if hold.take_now(count) else None
 
         if leaves_jpegs and len(upload.content) <= MAX_GLANCE_BYTES:
-            with stages.timed("decode"):
+            with stages.timed("decode"), _memory_for("for the image"):
                 header = read_header(upload, max_pixels=codec.max_pixels)
             if _may_be_left(header):
                 return _left(upload, header)
@@ -157,21 +165,17 @@ class Segmenter:
         with stages.timed("decode"), _memory_for("for the image"):
             return await codec.decoding(lambda: self._prepare(upload))
 
-    async def _whole(self, flow: Flow, image: _Image, stages: Stages) -> Segmented:
-        size = image.height, image.width
+    def _finish(self, size: tuple[int, int], stages: Stages, answer: Answer) -> Segmented:
+        """What the network saw whole, of (height, width)."""
+        stages.add("queue", answer.began - answer.queue_s, answer.began)
+        stages.add("device", answer.began, answer.began + answer.device_s)
+        found = answer.found
+        if isinstance(found, Tensor):
+            with stages.timed("upsample"), _memory_for("for the classes"):
+                found = ClassMap.of(segment_probabilities(found, *size))
+        return self._segmented(found, stages)
 
-        def finished(answer: Answer) -> Segmented:
-            stages.add("queue", answer.began - answer.queue_s, answer.began)
-            stages.add("device", answer.began, answer.began + answer.device_s)
-            found = answer.found
-            if isinstance(found, Tensor):
-                with stages.timed("upsample"), _memory_for("for the classes"):
-                    found = ClassMap.of(segment_probabilities(found, *size))
-            return self._segmented(found, stages)
-
-        return await self._codec.encoding_result(flow.submit(image.unit, size=size), finished)
-
-    async def _in_tiles(self, flow: Flow, image: _Image, stages: Stages) -> Segmented:
+    async def _in_tiles(self, flow: Flow, image: _Image, stages: Stages) -> ClassMap:
         """A few tiles are on their way at a time: memory follows them, and what the image's bands
         of tiles have in common."""
         assert isinstance(image.unit, Tensor)
@@ -195,13 +199,8 @@ class Segmenter:
             del answer
             flow.release()
             pending.extend(flow.submit(tile) for tile in following)
-
-        def finished() -> Segmented:
-            with stages.timed("upsample", further=True), _memory_for("for the classes"):
-                found = ClassMap.of(tiles.finish())
-            return self._segmented(found, stages)
-
-        return await self._codec.encoding(finished)
+        with stages.timed("upsample", further=True), _memory_for("for the classes"):
+            return await self._codec.encoding(lambda: ClassMap.of(tiles.finish()))
 
     def _segmented(self, found: ClassMap, stages: Stages) -> Segmented:
         if not all(map(math.isfinite, found.confidence.tolist())):

@@ -128,11 +128,9 @@ class CudaEngine(TorchEngine):
         decoded, lost = self.decoded([unit for unit in units if isinstance(unit, Jpeg)])
         if not images:
             return decoded, lost
-        whole = torch.empty(len(units), *decoded.shape[1:], dtype=torch.uint8, device=self.device)
-        whole[jpegs] = decoded
-        others = [index for index, unit in enumerate(units) if isinstance(unit, Tensor)]
-        whole[others] = stack(images).to(self.device)
-        return whole, {jpegs[place] for place in lost}
+        of_either = iter(decoded), iter(stack(images).to(self.device))
+        whole = [next(of_either[isinstance(unit, Tensor)]) for unit in units]
+        return torch.stack(whole), {jpegs[place] for place in lost}
 
     def _passed(self, lane: "_Lane", pixels: Tensor) -> Tensor:
         """Probabilities, float32 (N, K, h, w), which the next pass of the lane may overwrite."""

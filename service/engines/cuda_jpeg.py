@@ -81,17 +81,19 @@ def _decoded(jpegs: Sequence[Jpeg], device: torch.device) -> list[Tensor | None]
 def _resized(
     images: Sequence[Tensor | None], height: int, width: int, device: torch.device
 ) -> tuple[Tensor, set[int]]:
-    """Those of one size in one go: what is asked of a GPU costs more than what it does."""
+    """Those of one size in one go: what is asked of a GPU costs more than what it does. Nothing is
+    put in its place by its number, for which the GPU would be waited for."""
     places: dict[torch.Size | None, list[int]] = {}
     for place, image in enumerate(images):
         places.setdefault(None if image is None else image.shape, []).append(place)
     lost = set(places.pop(None, ()))
-    if len(places) == 1 and not lost:
-        return resize_pixels(
-            torch.stack([each for each in images if each is not None]), height, width
-        ), lost
-    whole = torch.zeros(len(images), 3, height, width, dtype=torch.uint8, device=device)
+    found: list[Tensor | None] = [None] * len(images)
     for alike in places.values():
         some = torch.stack([image for place in alike if (image := images[place]) is not None])
-        whole[alike] = resize_pixels(some, height, width)
-    return whole, lost
+        resized = resize_pixels(some, height, width)
+        if len(alike) == len(images):
+            return resized, lost
+        for place, image in zip(alike, resized, strict=True):
+            found[place] = image
+    blank = torch.zeros(3, height, width, dtype=torch.uint8, device=device)
+    return torch.stack([blank if each is None else each for each in found]), lost
