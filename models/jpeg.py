@@ -16,7 +16,11 @@ PLAIN_SAMPLINGS = (  # 4:4:4, 4:2:2, 4:2:0, and grey, where others mean nothing 
     ((2, 2), (1, 1), (1, 1)),
     ((1, 1),),
 )
-SCAN, END = b"\xff\xda", b"\xff\xd9"
+START, SCAN, END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
+BASELINE = b"\xff\xc0"
+OTHER_FRAMES = frozenset(  # progressive, lossless, arithmetic; C4, C8 and CC are no frames
+    bytes((0xFF, code)) for code in range(0xC1, 0xD0) if code not in (0xC4, 0xC8, 0xCC)
+)
 TAIL_BYTES = 1 << 16  # where the end of the picture is looked for: some programs write behind it
 MAX_SCANS = 30  # encoders write ten; each is a pass over the whole picture
 
@@ -43,14 +47,30 @@ def ordinary_jpeg(image: Image.Image) -> NDArray[np.uint8] | None:
 
 
 def is_plain_jpeg(image: Image.Image, content: bytes) -> bool:
-    """Whether every decoder reads its pixels alike, but for rounding, if it has one scan: grey or
-    YCbCr, sampled as cameras do. `image` is `content`, opened."""
+    """Whether every decoder reads its pixels alike, but for rounding, if it is not damaged and has
+    one scan: baseline, grey or YCbCr, sampled as cameras do. `image` is `content`, opened."""
     if image.format != "JPEG" or image.mode not in MODES:
         return False
-    if "progressive" in image.info or not _is_ended(content):
+    begin = scan_begin(content)
+    if begin is None or not _is_ended(content, begin):
         return False
     numbers, sampling = _components(image)
     return sampling in PLAIN_SAMPLINGS and (image.mode == "L" or _is_ycbcr(image, numbers))
+
+
+def scan_begin(content: bytes) -> int | None:
+    """Where the first scan of a baseline JPEG begins, whose segments lie one behind the other; None
+    for others."""
+    place, is_baseline = len(START), False
+    while content.startswith(START) and place + 4 <= len(content) and content[place] == 0xFF:
+        code = content[place : place + 2]
+        if code == SCAN:
+            return place if is_baseline else None
+        if code in OTHER_FRAMES:
+            return None
+        is_baseline = is_baseline or code == BASELINE
+        place += 2 + max(2, int.from_bytes(content[place + 2 : place + 4], "big"))
+    return None
 
 
 def _components(image: Image.Image) -> tuple[tuple[int, ...], tuple[tuple[int, int], ...]]:
@@ -61,7 +81,7 @@ def _components(image: Image.Image) -> tuple[tuple[int, ...], tuple[tuple[int, i
 
 def _is_ycbcr(image: Image.Image, numbers: tuple[int, ...]) -> bool:
     """Beyond doubt: where nothing says so, decoders go by habits of their own."""
-    is_told = "jfif" in image.info or numbers == (1, 2, 3)
+    is_told = numbers == (1, 2, 3) or (numbers == (0, 1, 2) and "jfif" in image.info)
     return is_told and image.info.get("adobe_transform", 1) == 1
 
 
@@ -69,5 +89,6 @@ def _looks_complete(content: bytes) -> bool:
     return _is_ended(content) and content.count(SCAN) <= MAX_SCANS
 
 
-def _is_ended(content: bytes) -> bool:
-    return content.rfind(END, max(0, len(content) - TAIL_BYTES)) >= 0
+def _is_ended(content: bytes, begin: int = 0) -> bool:
+    """Behind `begin`: thumbnails have an end of their own."""
+    return content.rfind(END, max(begin, len(content) - TAIL_BYTES)) >= 0

@@ -56,13 +56,14 @@ class Codec:
         if done.cancelled():
             encoded.cancel()
         elif (error := done.exception()) is not None:
-            encoded.set_exception(error)
+            _fail(encoded, error)
         else:
-            finish = partial(_finish, [(encoded, done, work)])
+            once = [(encoded, done, work)]
             try:
-                self._encoders.submit(context.run, self._noted, finish)
-            except RuntimeError as refusal:  # closed: nobody is to wait for ever
-                encoded.set_exception(refusal)
+                self._encoders.submit(context.run, self._noted, partial(_finish, once))
+            except RuntimeError as refusal:  # closed, or no thread for it: nobody waits for ever
+                once.clear()
+                _fail(encoded, refusal)
 
     def trouble(self, *, patience_s: float) -> str | None:
         """Why nothing may be expected of it any more, None while it works."""
@@ -85,9 +86,17 @@ class Codec:
         self._encoders.shutdown()
 
 
+def _fail(future: Future[T], error: BaseException) -> None:
+    """Where anybody still waits for it."""
+    if future.set_running_or_notify_cancel():
+        future.set_exception(error)
+
+
 def _finish(once: list[tuple[Future[T], Future[F], Callable[[F], T]]]) -> None:
     """Takes what is to be done out of the list: an error's frames lead to whoever called this, and
     would keep the image from being freed."""
+    if not once:
+        return
     encoded, done, work = once.pop()
     if not encoded.set_running_or_notify_cancel():
         return

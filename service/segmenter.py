@@ -12,6 +12,7 @@ from functools import partial
 from torch import Tensor
 
 from models.geometry import resize_pixels
+from models.jpeg import scan_begin
 from models.manifest import Manifest
 from models.tiling import Grid
 from models.upsample import segment_probabilities
@@ -31,7 +32,8 @@ from service.upload import Header, Upload, decode, read_header
 OnImage = Callable[[Stages, list[ClassStatistics]], None]
 
 MAX_LEFT_PIXELS = 1 << 25  # of a JPEG that the engine decodes: nothing bounds its memory otherwise
-MAX_GLANCE_BYTES = 1 << 18  # of an upload whose header is read sooner than a thread is woken
+MAX_GLANCE_BYTES, MAX_GLANCE_HEADER = 1 << 18, 1 << 13  # of a JPEG that is looked at in the loop
+JPEG = b"\xff\xd8\xff"
 MAX_TILED_SHARE = 4  # pixels of all tiles to those of the largest image: overlap takes two
 
 
@@ -151,7 +153,7 @@ class Segmenter:
                 return _left(upload, header)
             return self._prepare(upload) if hold.take_now(count) else None
 
-        if leaves_jpegs and len(upload.content) <= MAX_GLANCE_BYTES:
+        if leaves_jpegs and _is_brief(upload.content):
             with stages.timed("decode"), _memory_for("for the image"):
                 header = read_header(upload, max_pixels=codec.max_pixels)
             if _may_be_left(header):
@@ -238,6 +240,14 @@ class Segmenter:
                 f"{spec.height}, more than {MAX_TILED_SHARE} times the limit of "
                 f"{self._codec.max_pixels} pixels"
             )
+
+
+def _is_brief(content: bytes) -> bool:
+    """Whether its header is read sooner than a thread is woken, whatever it says."""
+    if len(content) > MAX_GLANCE_BYTES or not content.startswith(JPEG):
+        return False
+    begin = scan_begin(content)
+    return begin is not None and begin <= MAX_GLANCE_HEADER
 
 
 def _may_be_left(header: Header) -> bool:

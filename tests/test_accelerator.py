@@ -259,13 +259,15 @@ class TestDecoding:
     def test_a_recording_is_not_disturbed(self) -> None:
         """By the decoder's stream, whichever of PyTorch's it is."""
         content = jpeg(picture(640, 427), quality=90)
+        jpegs = [Jpeg(content, 427, 640), Jpeg(b"broken", 427, 640)]
         stop = threading.Event()
 
         def decode() -> int:
             count = 0
             while not stop.is_set():
-                _, lost = decode_resized([Jpeg(content, 427, 640)], 64, 96, DEVICE)
-                assert not lost
+                for some, broken in ((jpegs[:1], set()), (jpegs, {1})):
+                    _, lost = decode_resized(some, 64, 96, DEVICE)
+                    assert lost == broken
                 count += 1
             return count
 

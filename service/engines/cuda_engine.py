@@ -7,7 +7,6 @@ fetched all at once.
 """
 
 import logging
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -21,6 +20,7 @@ from models import Checkpoint
 from models.cuda_segment import can_segment, parts_of_batch, segment_batch
 from service.class_map import ClassMap
 from service.engines.cuda_jpeg import decode_resized
+from service.engines.cuda_waiting import recording
 from service.engines.engine import Jpeg, Unit, is_out_of_memory, stack
 from service.engines.torch_engine import TorchEngine
 
@@ -31,8 +31,6 @@ MAX_PIXELS = 1 << 20  # of an image whose answer is fetched with those of its pa
 # PyTorch hands out the same 32 streams of a priority over and over. Passes run on others than they
 # are recorded on, or a loaded model's would be caught in the recording of one that is being loaded
 RUNNING, RECORDING = -1, 0
-
-_recording = threading.Lock()  # the one stream for it on each GPU
 
 Forward = Callable[[Tensor], Tensor]  # uint8 (N, 3, h, w) -> float32 (N, K, h, w), on the device
 
@@ -112,9 +110,11 @@ class CudaEngine(TorchEngine):
         """For what is started within the context, whose end waits for it and for its errors."""
         lane = self._free.get()
         try:
-            with torch.cuda.stream(lane.stream):
-                yield lane
-            lane.wait()
+            try:
+                with torch.cuda.stream(lane.stream):
+                    yield lane
+            finally:
+                lane.wait()  # for what a pass had begun that failed, too: its memory is free now
         finally:
             self._free.put(lane)
 
@@ -173,7 +173,7 @@ class _Recording:
         self._pixels = pixels.contiguous(memory_format=torch.channels_last)
         stream = _recording_stream(pixels.device)
         stream.wait_stream(torch.cuda.current_stream(pixels.device))
-        with _recording, torch.inference_mode(), torch.cuda.stream(stream):
+        with recording, torch.inference_mode(), torch.cuda.stream(stream):
             forward(self._pixels)  # libraries set themselves up for a stream
             stream.synchronize()
             self._graph = torch.cuda.CUDAGraph()

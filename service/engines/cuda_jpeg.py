@@ -13,6 +13,7 @@ import torchvision
 from torch import Tensor
 
 from models.geometry import resize_pixels
+from service.engines.cuda_waiting import wait_for_all
 from service.engines.engine import Jpeg, is_out_of_memory
 
 logger = logging.getLogger(__name__)
@@ -64,7 +65,7 @@ def _decoded(jpegs: Sequence[Jpeg], device: torch.device) -> list[Tensor | None]
     try:
         images: list[Tensor] = torchvision.io.decode_jpeg(list(contents), mode="RGB", device=device)
     except RuntimeError as error:
-        torch.cuda.synchronize(device)  # nothing may be written to any more
+        wait_for_all(device)  # nothing may be written to any more
         if is_out_of_memory(error):
             raise
         if len(jpegs) > 1:

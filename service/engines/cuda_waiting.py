@@ -1,11 +1,20 @@
 """How threads wait for an NVIDIA GPU."""
 
 import logging
+import threading
 from typing import Any
 
 import torch
 
 logger = logging.getLogger(__name__)
+
+recording = threading.Lock()  # held while a pass is recorded: nobody may wait for a whole GPU then
+
+
+def wait_for_all(device: torch.device) -> None:
+    """Until the GPU has done all that it was given, by whatever library."""
+    with recording:
+        torch.cuda.synchronize(device)
 
 
 def let_threads_sleep(device: torch.device) -> None:

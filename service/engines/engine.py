@@ -55,8 +55,8 @@ class SegmentingEngine(Engine, Protocol):
         self, units: Sequence[Unit], sizes: Sequence[tuple[int, int] | None], *, alone: bool
     ) -> list[ClassMap | Tensor | None]:
         """Probabilities (K, h, w) as `run` has them, and for an image whose (height, width) is
-        given its class map instead: where the engine finds that worthwhile. None
-        for a JPEG that it could not decode."""
+        given its class map instead: where the engine finds that worthwhile. None for a JPEG that
+        it could not decode."""
 
 
 @runtime_checkable

@@ -10,7 +10,7 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
-from models.jpeg import is_plain_jpeg, ordinary_jpeg
+from models.jpeg import is_plain_jpeg, ordinary_jpeg, scan_begin
 from models.pixels import open_image, rgb_pixels
 
 Pixels = NDArray[np.uint8]
@@ -170,10 +170,22 @@ def test_plain_are_those_that_are_decoded_alike_everywhere(mode: str, way: str) 
     assert is_plain(jpeg(picture(60, 40, mode), **WAYS[way])) == (way not in odd)
 
 
-def test_a_thumbnail_takes_nothing_from_it() -> None:
+def with_thumbnail() -> bytes:
     exif = Image.Exif()
     exif.get_ifd(0x8769)[0x927C] = jpeg(picture(16, 12))
-    assert is_plain(jpeg(picture(60, 40), exif=exif))
+    return jpeg(picture(60, 40), exif=exif)
+
+
+def test_a_thumbnail_takes_nothing_from_it() -> None:
+    assert is_plain(with_thumbnail())
+
+
+def test_nor_does_it_stand_for_what_was_cut_off() -> None:
+    content = with_thumbnail()
+    scan = content.rindex(b"\xff\xda")
+    assert content.count(b"\xff\xd9", 0, scan) == 1, "the thumbnail's own"
+    for length in (scan, scan + 40, len(content) - 20):
+        assert not is_plain(content[:length])
 
 
 def test_nor_do_components_that_are_called_as_usual() -> None:
@@ -189,6 +201,12 @@ def test_nor_do_components_that_are_called_as_usual() -> None:
         ("RGB, says Adobe", with_adobe(jpeg(picture(60, 40)), 0)),
         ("RGB, say its components", with_numbers(without_jfif(jpeg(picture(60, 40))), 82, 71, 66)),
         ("of odd components", with_numbers(without_jfif(jpeg(picture(60, 40))), 0, 1, 2)),
+        ("RGB, though JFIF is named", b"\xff\xd8\xff\xe0\x00\x09JFIF\x00\x01\x01" + with_numbers(
+            without_jfif(jpeg(picture(60, 40))), 82, 71, 66)[2:]),
+        ("arithmetic", jpeg(picture(60, 40)).replace(b"\xff\xc0", b"\xff\xc9", 1)),
+        ("lossless", jpeg(picture(60, 40)).replace(b"\xff\xc0", b"\xff\xc3", 1)),
+        ("extended", jpeg(picture(60, 40)).replace(b"\xff\xc0", b"\xff\xc1", 1)),
+        ("with junk", jpeg(picture(60, 40)).replace(b"\xff\xc0", b"junk\xff\xc0", 1)),
         ("CMYK", jpeg(picture(60, 40, "CMYK"))),
         ("two", jpeg(picture(60, 40), "MPO", save_all=True, append_images=[picture(9, 9)])),
         ("odd sampling", jpeg(picture(60, 40)).replace(b"\x01\x22\x00", b"\x01\x41\x00", 1)),
@@ -199,3 +217,17 @@ def test_nor_do_components_that_are_called_as_usual() -> None:
 )  # fmt: skip
 def test_others_are_not_plain(kind: str, content: bytes) -> None:
     assert not is_plain(content), kind
+
+
+def test_the_scan_of_a_baseline_jpeg_is_found() -> None:
+    content = with_thumbnail()
+    assert scan_begin(content) == content.rindex(b"\xff\xda")
+    assert scan_begin(jpeg(picture(60, 40), progressive=True)) is None
+
+
+@pytest.mark.parametrize("length", range(0, 700, 7))
+def test_what_is_cut_off_before_its_scan_has_none(length: int) -> None:
+    content = jpeg(picture(60, 40))
+    begin = content.index(b"\xff\xda")
+    expected = begin if length >= begin + 4 else None
+    assert scan_begin(content[:length]) == expected

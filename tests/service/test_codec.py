@@ -196,6 +196,65 @@ class TestEncodingAResult:
         finally:
             gc.enable()
 
+    @pytest.mark.parametrize("end", ["fails", "is cancelled", "is found"])
+    def test_nobody_speaks_of_what_was_given_up(
+        self, end: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        async def check() -> None:
+            codec = Codec(threads=1, max_pixels=1000)
+            found: Future[int] = Future()
+            encoding = asyncio.create_task(codec.encoding_result(found, lambda number: number))
+            await asyncio.sleep(0)
+            encoding.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await encoding
+            if end == "fails":
+                found.set_exception(ValueError("out of memory"))
+            elif end == "is cancelled":
+                found.cancel()
+            else:
+                found.set_result(1)
+            codec.close()
+
+        finished(check())
+        assert caplog.text == ""
+
+    def test_what_is_cancelled_before_it_is_asked_for_is_quiet_too(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        async def check() -> None:
+            codec = Codec(threads=1, max_pixels=1000)
+            found: Future[int] = Future()
+            found.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await codec.encoding_result(found, lambda number: number)
+            codec.close()
+
+        finished(check())
+        assert caplog.text == ""
+
+    def test_without_a_thread_for_it_it_is_not_done_later_either(
+        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def refuse(thread: threading.Thread) -> None:
+            raise RuntimeError("can't start new thread")
+
+        async def check() -> None:
+            codec = Codec(threads=1, max_pixels=1000)
+            found: Future[int] = Future()
+            found.set_result(1)
+            done: list[int] = []
+            with monkeypatch.context() as patch:
+                patch.setattr(threading.Thread, "start", refuse)
+                with pytest.raises(RuntimeError, match="start new thread"):
+                    await codec.encoding_result(found, done.append)
+            await codec.encoding(lambda: None)  # the next has one
+            codec.close()
+            assert done == []
+
+        finished(check())
+        assert caplog.text == ""
+
     def test_what_is_never_run_is_never_encoded(self) -> None:
         async def check() -> None:
             codec = Codec(threads=1, max_pixels=1000)

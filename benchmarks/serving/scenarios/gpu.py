@@ -162,7 +162,8 @@ def _table(shop: Workshop, title: str, forwards: list[BareTime], rows: list[_Row
         title,
         ("", "images/s", "p50 ms", "p99 ms", "share of the forward", "failed"),
         notes=[
-            f"640x427 JPEG in, PNG out; services and load generators on {cores()} cores. "
+            "640x427 JPEG in, PNG out, or JSON with several; services and load generators on "
+            f"{cores()} cores. "
             + "; ".join(
                 f"{clients} clients for each service, {images} images a request"
                 for images, clients in shop.plan.gpu_requests

@@ -175,6 +175,7 @@ def test_a_pass_that_fails_gives_its_lane_back(engine: CudaEngine) -> None:
     for _ in range(2 * LANES):
         with pytest.raises(RuntimeError):
             engine.run(torch.zeros(1, 7, 64, 96, dtype=torch.uint8), alone=True)
+    assert Event.waits == 2 * LANES, "what was begun may still use its memory"
     assert engine.run(images(1), alone=True).shape[0] == 1
 
 

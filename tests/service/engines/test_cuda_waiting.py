@@ -2,6 +2,8 @@
 
 import logging
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 from types import ModuleType
 from typing import Any
 
@@ -11,7 +13,7 @@ import torch
 from models import Checkpoint
 from service.engines import choose
 from service.engines.choose import Wishes, choose_engine
-from service.engines.cuda_waiting import let_threads_sleep
+from service.engines.cuda_waiting import let_threads_sleep, recording, wait_for_all
 from service.engines.torch_engine import TorchEngine
 from tests.service.colours import colour_manifest, colour_network
 
@@ -87,3 +89,16 @@ def test_before_an_engine_uses_the_gpu(driver: Driver, monkeypatch: pytest.Monke
     assert told == [1]
     choose_engine(checkpoint, Wishes(device="cpu", engine="torch", precision="float32"))
     assert len(driver.set) == 1, "the CPU is not waited for"
+
+
+def test_nobody_waits_for_a_whole_gpu_while_a_pass_is_recorded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    waited = Event()
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: waited.set())
+    with ThreadPoolExecutor(1) as threads:
+        with recording:
+            waiting = threads.submit(wait_for_all, torch.device("cuda"))
+            assert not waited.wait(0.05)
+        waiting.result(30)
+    assert waited.is_set()
