@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,6 +13,7 @@ from models.private_import import import_private
 from models.tiling import Grid, crop
 
 TILES_PER_IMAGE = 4  # of one image in calibration: it is to see many images, not many tiles of one
+TRANSPOSED = "ConvolutionBackpropData", "GroupConvolutionBackpropData"
 CPU = torch.device("cpu")
 
 
@@ -38,10 +40,35 @@ def quantised(model: Any, inputs: Iterable[Tensor], count: int) -> Any:
     """An OpenVINO model in int8; `inputs` are `count` network inputs, (1, C, h, w) each, read once
     for every pass that quantisation makes. ImportError where nncf is not installed."""
     nncf = import_private("nncf")
-    return nncf.quantize(
+    int8 = nncf.quantize(
         model,
         nncf.Dataset(inputs, lambda image: image.contiguous().numpy()),
         # activations of both signs keep theirs: cheaper symmetric weights, exact ranges
         preset=nncf.QuantizationPreset.MIXED,
         subset_size=count,
     )
+    _centre_inputs_of_transposed_convolutions(int8)
+    return int8
+
+
+def _centre_inputs_of_transposed_convolutions(model: Any) -> None:
+    """Signed ranges become symmetric there: OpenVINO's CPU plugin has no int8 transposed
+    convolution of activations with a zero point, and would run it in float32."""
+    quantisers = [node for node in model.get_ops() if node.get_type_name() == "FakeQuantize"]
+    for quantiser in quantisers:
+        consumers = [port.get_node() for port in quantiser.output(0).get_target_inputs()]
+        if all(consumer.get_type_name() in TRANSPOSED for consumer in consumers):
+            _centre(quantiser)
+    model.validate_nodes_and_infer_types()
+
+
+def _centre(quantiser: Any) -> None:
+    """[low, high] -> [-bound, bound * 127 / 128], whose middle is a level of the 256."""
+    low, high = (quantiser.input_value(port).get_node().data for port in (1, 2))
+    if (low >= 0).all():
+        return
+    opset = import_private("openvino").opset13
+    bound = np.maximum(-low, high * 128 / 127).astype(np.float32)
+    for ports, values in (((1, 3), -bound), ((2, 4), bound * np.float32(127 / 128))):
+        for port in ports:
+            quantiser.input(port).replace_source_output(opset.constant(values).output(0))
