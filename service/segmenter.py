@@ -12,7 +12,6 @@ from functools import partial
 from torch import Tensor
 
 from models.geometry import resize_pixels
-from models.jpeg import scan_begin
 from models.manifest import Manifest
 from models.tiling import Grid
 from models.upsample import segment_probabilities
@@ -27,13 +26,11 @@ from service.schemas import ClassStatistics, Mask, SegmentResponse
 from service.stages import Stages
 from service.statistics import class_statistics
 from service.tiles import TiledImage
-from service.upload import Header, Upload, decode, read_header
+from service.upload import Upload, decode, read_header, read_plain_jpeg
 
 OnImage = Callable[[Stages, list[ClassStatistics]], None]
 
 MAX_LEFT_PIXELS = 1 << 25  # of a JPEG that the engine decodes: nothing bounds its memory otherwise
-MAX_GLANCE_BYTES, MAX_GLANCE_HEADER = 1 << 18, 1 << 13  # of a JPEG that is looked at in the loop
-JPEG = b"\xff\xd8\xff"
 MAX_TILED_SHARE = 4  # pixels of all tiles to those of the largest image: overlap takes two
 
 
@@ -143,21 +140,19 @@ class Segmenter:
         """Decoded, in one go where there is memory for its pixels, which only its header tells; or
         a JPEG as it is, for the engine to decode."""
         codec = self._codec
+        if leaves_jpegs:
+            with stages.timed("decode"):
+                header = read_plain_jpeg(upload, max_pixels=codec.max_pixels)
+            if header is not None and header.pixels <= MAX_LEFT_PIXELS:
+                jpeg = Jpeg(upload.content, header.height, header.width)
+                return _Image(jpeg, header.height, header.width)
         count = 0
 
         def at_once() -> _Image | None:
             nonlocal count
-            header = read_header(upload, max_pixels=codec.max_pixels)
-            count = header.pixels
-            if leaves_jpegs and _may_be_left(header):
-                return _left(upload, header)
+            count = read_header(upload, max_pixels=codec.max_pixels).pixels
             return self._prepare(upload) if hold.take_now(count) else None
 
-        if leaves_jpegs and _is_brief(upload.content):
-            with stages.timed("decode"), _memory_for("for the image"):
-                header = read_header(upload, max_pixels=codec.max_pixels)
-            if _may_be_left(header):
-                return _left(upload, header)
         with stages.timed("decode", further=True), _memory_for("for the image"):
             image = await codec.decoding(at_once)
         if image is not None:
@@ -240,23 +235,6 @@ class Segmenter:
                 f"{spec.height}, more than {MAX_TILED_SHARE} times the limit of "
                 f"{self._codec.max_pixels} pixels"
             )
-
-
-def _is_brief(content: bytes) -> bool:
-    """Whether its header is read sooner than a thread is woken, whatever it says."""
-    if len(content) > MAX_GLANCE_BYTES or not content.startswith(JPEG):
-        return False
-    begin = scan_begin(content)
-    return begin is not None and begin <= MAX_GLANCE_HEADER
-
-
-def _may_be_left(header: Header) -> bool:
-    return header.is_plain_jpeg and header.pixels <= MAX_LEFT_PIXELS
-
-
-def _left(upload: Upload, header: Header) -> _Image:
-    height, width = header.height, header.width
-    return _Image(Jpeg(upload.content, height, width), height, width)
 
 
 @contextmanager

@@ -8,8 +8,8 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from torch import Tensor
 
 from models.errors import PixelsError
-from models.jpeg import is_plain_jpeg
-from models.pixels import open_image, orientation, rgb_pixels, upright_size
+from models.pixels import open_image, rgb_pixels, upright_size
+from models.plain_jpeg import plain_jpeg_size
 from service.errors import (
     BadImageError,
     BadRequestError,
@@ -71,12 +71,10 @@ def require_size(upload: Upload, max_bytes: int) -> None:
 
 @dataclass(frozen=True)
 class Header:
-    """An image's size, upright, and whether it is a JPEG that any decoder may be given: stored
-    upright, and without anything that decoders disagree about."""
+    """An image's size, upright."""
 
     height: int
     width: int
-    is_plain_jpeg: bool
 
     @property
     def pixels(self) -> int:
@@ -86,24 +84,33 @@ class Header:
 def read_header(upload: Upload, *, max_pixels: int) -> Header:
     """TooLargeError when there are more than `max_pixels`, or MAX_SIDE along a side, or when the
     file asks for more work than its size explains."""
-    scans = require_bounded(upload.content)
+    require_bounded(upload.content)
     try:
         with open_image(upload.content) as image:
-            is_plain = (
-                scans == 1 and is_plain_jpeg(image, upload.content) and orientation(image) == 1
-            )
-            height, width = upright_size(image)
+            header = Header(*upright_size(image))
     except PixelsError as error:
         raise BadImageError(str(error)) from error
-    if height * width > max_pixels:
-        raise TooLargeError(
-            f"the image has {width}x{height} = {width * height} pixels, the limit is {max_pixels}"
-        )
-    if max(height, width) > MAX_SIDE:
-        raise TooLargeError(
-            f"the image has {width}x{height} pixels, the limit of a side is {MAX_SIDE}"
-        )
-    return Header(height, width, is_plain)
+    _require_allowed(header, max_pixels)
+    return header
+
+
+def read_plain_jpeg(upload: Upload, *, max_pixels: int) -> Header | None:
+    """Of a JPEG that any decoder may be given, None of all others; soon enough for the event loop.
+    TooLargeError as `read_header`."""
+    size = plain_jpeg_size(upload.content)
+    if size is None:
+        return None
+    header = Header(*size)
+    _require_allowed(header, max_pixels)
+    return header
+
+
+def _require_allowed(header: Header, max_pixels: int) -> None:
+    size = f"the image has {header.width}x{header.height}"
+    if header.pixels > max_pixels:
+        raise TooLargeError(f"{size} = {header.pixels} pixels, the limit is {max_pixels}")
+    if max(header.height, header.width) > MAX_SIDE:
+        raise TooLargeError(f"{size} pixels, the limit of a side is {MAX_SIDE}")
 
 
 def decode(upload: Upload) -> Tensor:

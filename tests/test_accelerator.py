@@ -16,8 +16,8 @@ from torch import Tensor
 from models import Checkpoint, list_architectures, load_checkpoint, save_checkpoint
 from models.cuda_segment import can_segment
 from models.geometry import normalise
-from models.jpeg import is_plain_jpeg
 from models.pixels import open_image, rgb_pixels
+from models.plain_jpeg import plain_jpeg_size
 from models.segmentation import segment_image
 from models.tiling import Blend, Grid
 from models.upsample import Segmentation, segment_probabilities
@@ -204,9 +204,8 @@ class TestDecoding:
     def test_pixels_are_nearly_libjpeg_s(self, mode: str, way: str) -> None:
         for width, height in ((1, 1), (7, 5), (16, 8), (33, 47), (640, 427)):
             content = jpeg(picture(width, height, mode), **WAYS[way])
-            with open_image(content) as image:
-                if not is_plain_jpeg(image, content):
-                    continue
+            if plain_jpeg_size(content) is None:
+                continue
             with open_image(content) as image:
                 expected = rgb_pixels(image).float()
             jpegs = [Jpeg(content, height, width)]

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from service.structure import bmp, gif, jpeg, png, tiff
 
-CHECKS: dict[bytes, Callable[[bytes], int | None]] = {
+CHECKS: dict[bytes, Callable[[bytes], None]] = {
     b"\xff\xd8\xff": jpeg.require_bounded,
     b"\x89PNG\r\n\x1a\n": png.require_bounded,
     b"GIF87a": gif.require_bounded,
@@ -20,14 +20,9 @@ CHECKS: dict[bytes, Callable[[bytes], int | None]] = {
 }
 
 
-def require_bounded(content: bytes) -> int:
+def require_bounded(content: bytes) -> None:
     """TooLargeError where a file asks for work out of proportion; says nothing of whether it is
-    whole, which is the decoder's to find out. WebP's decoder is bounded by the size alone.
-
-    How often a decoder goes over the picture: a JPEG's scans, once otherwise.
-    """
+    whole, which is the decoder's to find out. WebP's decoder is bounded by the size alone."""
     for signature, check in CHECKS.items():
         if content.startswith(signature):
-            scans = check(content)
-            return 1 if scans is None else scans
-    return 1
+            check(content)

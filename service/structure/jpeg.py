@@ -17,8 +17,7 @@ ALONE = frozenset({*range(0x01, 0xC0), *range(0xD0, 0xDA), *range(0xF0, 0xFE)})
 SCAN, END, EXIF = 0xDA, 0xD9, 0xE1
 
 
-def require_bounded(content: bytes) -> int:
-    """How many scans it has."""
+def require_bounded(content: bytes) -> None:
     scans = segments = exif = junk = place = 0
     while found := (AFTER_SCAN if scans else MARKER).search(content, place):
         segments += 1
@@ -37,7 +36,6 @@ def require_bounded(content: bytes) -> int:
         _require(segments, MAX_SEGMENTS, "segments")
         _require(exif, MAX_EXIF_BYTES, "bytes of EXIF")
         _require(junk, MAX_JUNK_BYTES, "bytes between its segments")
-    return scans
 
 
 def _require(count: int, limit: int, what: str) -> None:

@@ -10,7 +10,7 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
-from models.jpeg import is_plain_jpeg, ordinary_jpeg, scan_begin
+from models.jpeg import ordinary_jpeg
 from models.pixels import open_image, rgb_pixels
 
 Pixels = NDArray[np.uint8]
@@ -136,98 +136,3 @@ def test_what_is_damaged_is_not_touched(capfd: pytest.CaptureFixture[str]) -> No
         refused += found is None
     assert refused == 300
     assert capfd.readouterr() == ("", "")
-
-
-def is_plain(content: bytes) -> bool:
-    with open_image(content) as image:
-        return is_plain_jpeg(image, content)
-
-
-def without_jfif(content: bytes) -> bytes:
-    """Nothing says then what its components are."""
-    assert content[2:4] == b"\xff\xe0"
-    return content[:2] + content[4 + int.from_bytes(content[4:6], "big") :]
-
-
-def with_numbers(content: bytes, *numbers: int) -> bytes:
-    """Its components are called that."""
-    changed = bytearray(content)
-    for marker, first, step in ((b"\xff\xc0", 10, 3), (b"\xff\xda", 5, 2)):
-        place = content.index(marker) + first
-        changed[place : place + 3 * step : step] = bytes(numbers)
-    return bytes(changed)
-
-
-def with_adobe(content: bytes, transform: int) -> bytes:
-    segment = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00" + bytes([transform])
-    return content[:2] + segment + content[2:]
-
-
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("mode", ["RGB", "L"])
-def test_plain_are_those_that_are_decoded_alike_everywhere(mode: str, way: str) -> None:
-    odd = ("progressive",) if mode == "RGB" else ("progressive", "colours halved")
-    assert is_plain(jpeg(picture(60, 40, mode), **WAYS[way])) == (way not in odd)
-
-
-def with_thumbnail() -> bytes:
-    exif = Image.Exif()
-    exif.get_ifd(0x8769)[0x927C] = jpeg(picture(16, 12))
-    return jpeg(picture(60, 40), exif=exif)
-
-
-def test_a_thumbnail_takes_nothing_from_it() -> None:
-    assert is_plain(with_thumbnail())
-
-
-def test_nor_does_it_stand_for_what_was_cut_off() -> None:
-    content = with_thumbnail()
-    scan = content.rindex(b"\xff\xda")
-    assert content.count(b"\xff\xd9", 0, scan) == 1, "the thumbnail's own"
-    for length in (scan, scan + 40, len(content) - 20):
-        assert not is_plain(content[:length])
-
-
-def test_nor_do_components_that_are_called_as_usual() -> None:
-    content = jpeg(picture(60, 40))
-    assert is_plain(without_jfif(content))
-    assert is_plain(with_adobe(without_jfif(content), 1))
-    assert is_plain(with_numbers(content, 0, 1, 2)), "JFIF says what they are"
-
-
-@pytest.mark.parametrize(
-    ("kind", "content"),
-    [
-        ("RGB, says Adobe", with_adobe(jpeg(picture(60, 40)), 0)),
-        ("RGB, say its components", with_numbers(without_jfif(jpeg(picture(60, 40))), 82, 71, 66)),
-        ("of odd components", with_numbers(without_jfif(jpeg(picture(60, 40))), 0, 1, 2)),
-        ("RGB, though JFIF is named", b"\xff\xd8\xff\xe0\x00\x09JFIF\x00\x01\x01" + with_numbers(
-            without_jfif(jpeg(picture(60, 40))), 82, 71, 66)[2:]),
-        ("arithmetic", jpeg(picture(60, 40)).replace(b"\xff\xc0", b"\xff\xc9", 1)),
-        ("lossless", jpeg(picture(60, 40)).replace(b"\xff\xc0", b"\xff\xc3", 1)),
-        ("extended", jpeg(picture(60, 40)).replace(b"\xff\xc0", b"\xff\xc1", 1)),
-        ("with junk", jpeg(picture(60, 40)).replace(b"\xff\xc0", b"junk\xff\xc0", 1)),
-        ("CMYK", jpeg(picture(60, 40, "CMYK"))),
-        ("two", jpeg(picture(60, 40), "MPO", save_all=True, append_images=[picture(9, 9)])),
-        ("odd sampling", jpeg(picture(60, 40)).replace(b"\x01\x22\x00", b"\x01\x41\x00", 1)),
-        ("cut off", jpeg(picture(60, 40))[:-20]),
-        ("a PNG", jpeg(picture(60, 40), "PNG")),
-    ],
-    ids=lambda value: value if isinstance(value, str) else "",
-)  # fmt: skip
-def test_others_are_not_plain(kind: str, content: bytes) -> None:
-    assert not is_plain(content), kind
-
-
-def test_the_scan_of_a_baseline_jpeg_is_found() -> None:
-    content = with_thumbnail()
-    assert scan_begin(content) == content.rindex(b"\xff\xda")
-    assert scan_begin(jpeg(picture(60, 40), progressive=True)) is None
-
-
-@pytest.mark.parametrize("length", range(0, 700, 7))
-def test_what_is_cut_off_before_its_scan_has_none(length: int) -> None:
-    content = jpeg(picture(60, 40))
-    begin = content.index(b"\xff\xda")
-    expected = begin if length >= begin + 4 else None
-    assert scan_begin(content[:length]) == expected

@@ -2,7 +2,6 @@
 could not decode."""
 
 import asyncio
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,6 @@ from service.class_map import ClassMap
 from service.engines.choose import Choice
 from service.engines.engine import Jpeg, Unit, stack
 from service.engines.torch_engine import TorchEngine
-from service.upload import Header, Upload, read_header
 from tests.service.clients import (
     assert_problem,
     async_client_for,
@@ -159,36 +157,15 @@ def test_one_of_a_batch_that_is_broken_fails_alone(folder: Path, engine: type[De
     assert results[1]["result"]["mask"] == alone["mask"]
 
 
-def test_only_what_is_quickly_read_is_looked_at_in_the_event_loop(
+def test_large_ones_are_decoded_here(
     folder: Path, engine: type[Decoding], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    names: dict[bytes, set[str]] = {}
-
-    def noted(upload: Upload, **limits: Any) -> Header:
-        name = threading.current_thread().name.partition("_")[0]
-        names.setdefault(upload.content, set()).add(name)
-        return read_header(upload, **limits)
-
-    monkeypatch.setattr(segmenter, "read_header", noted)
-    brief = PLAIN[0]
-    lengthy = brief[:2] + b"\xff\xfe\x3f\xff" + bytes(0x3FFD) + brief[2:]
-    others = [lengthy, encoded(picture_of(50, 40)), shot(progressive=True)]
-    found = answered(folder, [brief, *others])
-    assert told(found[0]) == told(found[1])
-    assert [names[content] for content in others] == [{"decode"}] * 3
-    assert "decode" not in names[brief]
-
-
-@pytest.mark.parametrize("limit", ["MAX_GLANCE_BYTES", "MAX_LEFT_PIXELS"])
-def test_large_ones_are_answered_alike(
-    limit: str, folder: Path, engine: type[Decoding], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = answered(folder, PLAIN)
     engine.left.clear()
-    monkeypatch.setattr(segmenter, limit, 10)
+    monkeypatch.setattr(segmenter, "MAX_LEFT_PIXELS", 64 * 64)
     found = answered(folder, PLAIN)
     assert list(map(told, found)) == list(map(told, expected))
-    assert bool(engine.left) == (limit == "MAX_GLANCE_BYTES"), "bytes are but looked at elsewhere"
+    assert {(jpeg.width, jpeg.height) for jpeg in engine.left} == {(33, 47), (64, 64)}
 
 
 def test_tiles_are_cut_from_pixels(tmp_path: Path, engine: type[Decoding]) -> None:
