@@ -5,9 +5,10 @@ import re
 import struct
 
 START, END = b"\xff\xd8", b"\xff\xd9"
+BEHIND_SCAN = re.compile(b"\xff[\xd9\xda]")  # the end, or another scan
 FRAME, SCAN = 0xC0, 0xDA  # of a baseline JPEG
 APP0, APP1, APP2, APP14 = 0xE0, 0xE1, 0xE2, 0xEE
-OTHERS = frozenset({0xC4, 0xDB, 0xDD, 0xFE, *range(0xE0, 0xF0)})  # tables, comments, APPn
+KNOWN = frozenset({FRAME, SCAN, 0xC4, 0xDB, 0xDD, 0xFE, *range(0xE0, 0xF0)})  # tables, comments
 JFIF, EXIF, SEVERAL_PICTURES, ADOBE = b"JFIF\0", b"Exif\0\0", b"MPF\0", b"Adobe"
 JFIF_BYTES, ADOBE_BYTES = 14, 12
 BYTE_ORDERS = {b"II*\0": "<", b"MM\0*": ">"}
@@ -20,10 +21,8 @@ SAMPLINGS = (  # 4:4:4, 4:2:2, 4:2:0, and grey, where others mean nothing and nv
     b"\x11",
 )
 WHOLE_SPECTRUM = b"\x00\x3f\x00"  # which a baseline scan's header ends with
-NEXT_SCAN = re.compile(b"\xff\xda")  # twice as fast as bytes.find, which looks for the second byte
 MAX_SEGMENTS, MAX_HEADER_BYTES = 100, 1 << 18
 MAX_ENTRIES = 200  # of EXIF's first directory; cameras write a dozen
-TAIL_BYTES = 1 << 16  # where the end of the picture is looked for: some programs write behind it
 
 Segments = list[tuple[int, bytes]]  # each with its code
 
@@ -33,7 +32,7 @@ def plain_jpeg_size(content: bytes) -> tuple[int, int] | None:
     stored upright. None of others, and wherever there is a doubt: where a header does not say
     what its components are, decoders go by habits of their own.
 
-    Takes less time than to wake a thread, whatever the bytes say.
+    Takes some microseconds, whatever the header says, and one for every two kilobytes behind it.
     """
     segments, begin = _header(content)
     frames = _bodies(segments, FRAME)
@@ -44,8 +43,7 @@ def plain_jpeg_size(content: bytes) -> tuple[int, int] | None:
         and _is_grey_or_ycbcr(frames[0], segments)
         and _is_upright(segments)
         and not _bodies(segments, APP2, SEVERAL_PICTURES)
-        and NEXT_SCAN.search(content, begin) is None
-        and content.rfind(END, max(begin, len(content) - TAIL_BYTES)) >= 0
+        and _is_ended(content, begin)
     )
     height, width = (int.from_bytes(frames[0][place : place + 2], "big") for place in (1, 3))
     return (height, width) if is_plain and height and width else None
@@ -53,16 +51,16 @@ def plain_jpeg_size(content: bytes) -> tuple[int, int] | None:
 
 def _header(content: bytes) -> tuple[Segments, int]:
     """The segments that lie one behind the other, up to the first scan's, and where they end; to
-    the first that is of another kind, cut off, or one too many."""
+    the first that is of another kind, too short for its own length, or one too many."""
     segments: Segments = []
     place = len(START) if content.startswith(START) else len(content)
     while len(segments) < MAX_SEGMENTS and place + 4 <= min(len(content), MAX_HEADER_BYTES):
         code = content[place + 1]
         end = place + 2 + int.from_bytes(content[place + 2 : place + 4], "big")
-        if content[place] != 0xFF or not (code in OTHERS or code in (FRAME, SCAN)):
+        if content[place] != 0xFF or code not in KNOWN or end < place + 4:
             break
         segments.append((code, content[place + 4 : end]))
-        place = max(end, place + 4)
+        place = end
         if code == SCAN:
             break
     return segments, place
@@ -84,6 +82,12 @@ def _is_scanned_whole(frame: bytes, last: tuple[int, bytes]) -> bool:
         and scan[1:-3:2] == numbers
         and scan.endswith(WHOLE_SPECTRUM)
     )
+
+
+def _is_ended(content: bytes, begin: int) -> bool:
+    """Behind the one scan: programs and cameras write all kinds of things after it."""
+    found = BEHIND_SCAN.search(content, begin)
+    return found is not None and found[0] == END
 
 
 def _is_as_cameras_write(frame: bytes) -> bool:

@@ -12,8 +12,8 @@ from service.class_map import ClassMap
 
 @dataclass(frozen=True)
 class Jpeg:
-    """A whole image that is still to be decoded, which was found plain (`models.plain_jpeg`): as it was
-    sent, and its size."""
+    """A whole image that is still to be decoded, which was found plain (`models.plain_jpeg`): as it
+    was sent, and its size."""
 
     content: bytes
     height: int

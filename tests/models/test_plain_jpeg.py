@@ -99,7 +99,8 @@ PLAIN = {
     "XMP is silent": with_segments(segment(0xE1, XMP + b"<x:xmpmeta/>")),
     "a colour profile": jpeg(picture(60, 40), icc_profile=bytes(70_000)),
     "a comment": jpeg(picture(60, 40), comment=b"what it shows"),
-    "something behind its end": PHOTO + bytes(60_000),
+    "something behind its end": PHOTO + bytes(100_000),
+    "another picture behind its end": PHOTO + PHOTO,
     "as many segments as are read": with_segments(*[segment(0xFE, b"")] * (MAX_SEGMENTS - 9)),
 }
 
@@ -133,6 +134,10 @@ OTHERS = {
     "the scan has others": with_byte(PHOTO, b"\xff\xda", 5, 9),
     "the scan has a part": with_byte(PHOTO, b"\xff\xda", 12, 9),
     "two scans": PHOTO[:-2] + PHOTO[PHOTO.index(b"\xff\xda") :],
+    "two scans, and an end behind the first": PHOTO[:-2]
+    + PHOTO[PHOTO.index(b"\xff\xda") :]
+    + PHOTO[-2:],
+    "a segment without its own length": with_segments(b"\xff\xfe\x00\x00"),
     "junk": PHOTO.replace(b"\xff\xc0", b"junk\xff\xc0", 1),
     "padding": PHOTO.replace(b"\xff\xc0", b"\xff\xff\xc0", 1),
     "a marker without a length": with_segments(b"\xff\xd0"),
