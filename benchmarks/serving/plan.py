@@ -20,7 +20,7 @@ class Plan:
     batches: tuple[int, ...] = (1, 2, 4)
     streams: tuple[int, ...] = tuple(sorted({1, 2, cores()}))
     gpu_batches: tuple[int, ...] = (8, 16, 32, 64)
-    gpu_services: tuple[int, ...] = (1, 4, 8)
+    gpu_services: tuple[int, ...] = (1, 4, 8, 12)
     gpu_requests: tuple[tuple[int, int], ...] = ((1, 32), (16, 8))  # images of each, and clients
     gpu_threads: int = 4  # of a service, at least: they wait for Python's lock as well
     codec_repeats: int = 50
