@@ -21,7 +21,7 @@ SAMPLINGS = (  # 4:4:4, 4:2:2, 4:2:0, and grey, where others mean nothing and nv
     b"\x11",
 )
 WHOLE_SPECTRUM = b"\x00\x3f\x00"  # which a baseline scan's header ends with
-MAX_SEGMENTS, MAX_HEADER_BYTES = 100, 1 << 18
+MAX_BYTES, MAX_SEGMENTS, MAX_HEADER_BYTES = 1 << 22, 100, 1 << 18
 MAX_ENTRIES = 200  # of EXIF's first directory; cameras write a dozen
 
 Segments = list[tuple[int, bytes]]  # each with its code
@@ -32,8 +32,11 @@ def plain_jpeg_size(content: bytes) -> tuple[int, int] | None:
     stored upright. None of others, and wherever there is a doubt: where a header does not say
     what its components are, decoders go by habits of their own.
 
-    Takes some microseconds, whatever the header says, and one for every two kilobytes behind it.
+    Takes some microseconds, and one for every two kilobytes of a photograph; of what is made to
+    be slow twenty times that, which MAX_BYTES bounds.
     """
+    if len(content) > MAX_BYTES:
+        return None
     segments, begin = _header(content)
     frames = _bodies(segments, FRAME)
     if len(frames) != 1 or not _is_scanned_whole(frames[0], segments[-1]):
@@ -113,12 +116,14 @@ def _is_grey_or_ycbcr(frame: bytes, segments: Segments) -> bool:
 def _is_upright(segments: Segments) -> bool:
     """As Pillow has it: EXIF says so, or where that is silent other metadata, or nothing does."""
     exif = _bodies(segments, APP1, EXIF)
+    if len(exif) > 1:
+        return False
     try:
         found = [value for body in exif for value in _orientations(body[len(EXIF) :])]
     except struct.error:  # cut off
         return False
     if found:
-        return found == [UPRIGHT] and len(exif) == 1
+        return found == [UPRIGHT]
     return not any(b"Orientation" in body for body in _bodies(segments, APP1))
 
 
