@@ -54,11 +54,16 @@ def with_adobe(content: bytes, transform: int) -> bytes:
 
 
 def with_exif(
-    *values: int, kind: int = 3, order: str = "<", fill: int = 0, content: bytes = PHOTO
+    *values: int,
+    kind: int = 3,
+    count: int = 1,
+    order: str = "<",
+    fill: int = 0,
+    content: bytes = PHOTO,
 ) -> bytes:
     """Says an orientation as often as there are values, behind `fill` other entries."""
     entries = [(0x8000 + index, 3, 1, 7) for index in range(fill)]
-    entries += [(ORIENTATION, kind, 1, value) for value in values]
+    entries += [(ORIENTATION, kind, count, value) for value in values]
     tiff = struct.pack(f"{order}2sHLH", b"II" if order == "<" else b"MM", 42, 8, len(entries))
     tiff += b"".join(struct.pack(f"{order}HHLHxx", *entry) for entry in entries) + bytes(4)
     return with_segments(segment(0xE1, b"Exif\0\0" + tiff), content=content)
@@ -131,6 +136,7 @@ OTHERS = {
     "extended": PHOTO.replace(b"\xff\xc0", b"\xff\xc1", 1),
     "12 bits": with_byte(PHOTO, b"\xff\xc0", 4, 12),
     "no rows": with_byte(PHOTO, b"\xff\xc0", 6, 0),
+    "no columns": with_byte(with_byte(PHOTO, b"\xff\xc0", 7, 0), b"\xff\xc0", 8, 0),
     "odd sampling": PHOTO.replace(b"\x01\x22\x00", b"\x01\x41\x00", 1),
     "RGB, says Adobe": with_adobe(PHOTO, 0),
     "RGB, says Adobe somewhere": with_adobe(with_adobe(PHOTO, 0), 1),
@@ -139,6 +145,9 @@ OTHERS = {
     "of odd components": with_numbers(without_jfif(), 0, 1, 2),
     "JFIF, cut off": with_segments(
         segment(0xE0, b"JFIF\0\x01\x01"), content=with_numbers(without_jfif(), 0, 1, 2)
+    ),
+    "JFIF, once cut off": with_segments(
+        segment(0xE0, b"JFIF\0\x01\x01"), content=with_numbers(PHOTO, 0, 1, 2)
     ),
     "two frames": with_segments(PHOTO[PHOTO.index(b"\xff\xc0") :][:19]),
     "a scan for each component": with_byte(PHOTO, b"\xff\xda", 4, 1),
@@ -158,6 +167,7 @@ OTHERS = {
     "turned, in the other byte order": with_exif(6, order=">"),
     "turned or not": with_exif(1, 6),
     "no orientation": with_exif(1, kind=4),
+    "several orientations": with_exif(1, count=2),
     "EXIF twice": with_exif(1, content=turned(1)),
     "EXIF twice, and silent": with_exif(fill=3, content=with_exif(fill=3)),
     "EXIF that cannot be read": with_segments(segment(0xE1, b"Exif\0\0XX")),
