@@ -54,8 +54,7 @@ def _chunk(kind: bytes, *parts: bytes) -> tuple[bytes, ...]:
 def _compressed(labels: Pixels, bits: int) -> list[bytes]:
     height, width = labels.shape
     step = max(1, BAND_BYTES // width)
-    if step >= height:
-        return [isal_zlib.compress(_lines(labels, bits), LEVEL)]
+    # not isal_zlib.compress, whose bytes are not always the same for the same labels
     stream = isal_zlib.compressobj(LEVEL)
     parts = [
         stream.compress(_lines(labels[top : top + step], bits)) for top in range(0, height, step)
