@@ -95,7 +95,8 @@ class _Requests:
             probabilities = np.empty(request.get_output_tensor(0).shape, np.float32)
             # written there: the request's own memory would take its next answer as well
             request.set_output_tensor(0, self._tensor(probabilities, shared_memory=True))
-            request.infer({0: images}, share_inputs=True)
+            # left to itself it returns a copy of them, made while it holds Python's lock
+            request.infer({0: images}, share_inputs=True, share_outputs=True)
             return torch.from_numpy(probabilities)
         finally:
             self._free.put(request)

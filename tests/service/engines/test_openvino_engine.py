@@ -2,6 +2,7 @@
 
 import gc
 import threading
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -68,6 +69,19 @@ def test_an_answer_is_not_overwritten_by_the_next() -> None:
     kept = first.clone()
     engine.run(inputs[1:], alone=True)
     assert torch.equal(first, kept)
+
+
+def test_probabilities_are_not_copied() -> None:
+    """OpenVINO's Python interface does by itself, and keeps Python's lock meanwhile."""
+    engine, inputs = colour_engine(), colour_inputs(4)
+    engine.warm_up(4)
+    tracemalloc.start()
+    try:
+        probabilities = engine.run(inputs, alone=False)
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert most < 1.5 * probabilities.nbytes
 
 
 def test_threads_beyond_its_lanes_wait_and_mix_nothing_up() -> None:
