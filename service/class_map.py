@@ -4,8 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
-from models.upsample import Segmentation
+from models import cpu_segment
+from models.upsample import Segmentation, segment_probabilities
 
 
 @dataclass(frozen=True)
@@ -25,3 +27,10 @@ class ClassMap:
     def of(cls, segmentation: Segmentation) -> "ClassMap":
         on_cpu = segmentation.cpu()
         return cls(on_cpu.labels.numpy(), on_cpu.pixels.numpy(), on_cpu.confidence.numpy())
+
+    @classmethod
+    def chosen(cls, probabilities: Tensor, height: int, width: int) -> "ClassMap":
+        """`segment_probabilities` of float32 (K, h, w)."""
+        if probabilities.device.type == "cpu":
+            return cls(*cpu_segment.segment(probabilities.numpy(), height, width))
+        return cls.of(segment_probabilities(probabilities, height, width))

@@ -14,7 +14,6 @@ from torch import Tensor
 from models.geometry import resize_pixels
 from models.manifest import Manifest
 from models.tiling import Grid
-from models.upsample import segment_probabilities
 from service.batcher import Answer, Batcher, Flow
 from service.budget import Aside, Hold
 from service.class_map import ClassMap
@@ -169,7 +168,7 @@ class Segmenter:
         found = answer.found
         if isinstance(found, Tensor):
             with stages.timed("upsample"), _memory_for("for the classes"):
-                found = ClassMap.of(segment_probabilities(found, *size))
+                found = ClassMap.chosen(found, *size)
         return self._segmented(found, stages)
 
     async def _in_tiles(self, flow: Flow, image: _Image, stages: Stages) -> ClassMap:

@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from models import corners, upsample
+from models import corners, cpu_segment, pixelwise, upsample
 from models.corners import Corners
 from models.devices import exact_device
+from models.pixelwise import every_pixel
 from models.samples import Samples
 from models.upsample import Segmentation, segment_logits, segment_probabilities
 from models.winners import Numbers, Values, winners
@@ -38,7 +39,7 @@ sides = st.integers(1, 40)
 @pytest.fixture(params=[1.0, 0.0], ids=["between classes", "every pixel"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Either way of computing, whatever suits the image."""
-    monkeypatch.setattr(upsample, "MAX_MIXED", request.param)
+    monkeypatch.setattr(cpu_segment, "MAX_MIXED", request.param)
 
 
 def noise_of(num_classes: int, size: tuple[int, int], *, seed: int = 0) -> Tensor:
@@ -113,7 +114,7 @@ def test_working_piece_by_piece_changes_nothing(
 ) -> None:
     probabilities = noise_of(5, size)
     whole = segment_probabilities(probabilities, *image_size)
-    monkeypatch.setattr(upsample, "MAX_STRIP", 5 * limit)
+    monkeypatch.setattr(pixelwise, "MAX_STRIP", 5 * limit)
     monkeypatch.setattr(corners, "MAX_ELEMENTS", 5 * limit)
     monkeypatch.setattr(corners, "MAX_PIXELS", 7 * limit)
     pieces = segment_probabilities(probabilities, *image_size)
@@ -130,7 +131,7 @@ def test_pieces_are_no_larger_than_the_limit(monkeypatch: pytest.MonkeyPatch) ->
         sizes.append(len(positions))
         return interpolated(lines, positions, *samples)
 
-    monkeypatch.setattr(upsample, "MAX_MIXED", 1.0)
+    monkeypatch.setattr(cpu_segment, "MAX_MIXED", 1.0)
     monkeypatch.setattr(corners, "MAX_ELEMENTS", 5 * 60)
     monkeypatch.setattr(corners, "_interpolated", noting)
     segment_probabilities(noise_of(5, (16, 16)), 50, 60)
@@ -142,8 +143,8 @@ def test_pieces_are_no_larger_than_the_limit(monkeypatch: pytest.MonkeyPatch) ->
 def test_what_is_little_but_noise_is_computed_row_by_row(
     monkeypatch: pytest.MonkeyPatch, kind: Callable[..., Tensor], every: bool
 ) -> None:
-    called = Mock(wraps=upsample._every_pixel)
-    monkeypatch.setattr(upsample, "_every_pixel", called)
+    called = Mock(wraps=every_pixel)
+    monkeypatch.setattr(cpu_segment, "every_pixel", called)
     segment_probabilities(kind(5, (64, 64)), 100, 100)
     assert called.called == every
 
@@ -151,8 +152,8 @@ def test_what_is_little_but_noise_is_computed_row_by_row(
 def test_a_row_too_long_for_memory_is_never_computed_whole(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(upsample, "MAX_ROW", 5 * 1000)
-    monkeypatch.setattr(upsample, "_every_pixel", None)
+    monkeypatch.setattr(cpu_segment, "MAX_ROW", 5 * 1000)
+    monkeypatch.setattr(cpu_segment, "every_pixel", None)
     assert segment_probabilities(noise_of(5, (4, 64)), 2, 1001).pixels.sum() == 2002
 
 
@@ -177,7 +178,7 @@ def test_numbers_that_are_no_probabilities_have_an_answer_as_well(level: float) 
 
 def test_only_classes_that_can_be_chosen_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     called = Mock(wraps=Corners)
-    monkeypatch.setattr(upsample, "Corners", called)
+    monkeypatch.setattr(cpu_segment, "Corners", called)
     segment_probabilities(few_of(22, (32, 32)), 50, 60)
     planes, classes = called.call_args.args
     assert classes.tolist() == [1, 4, 7, 10, 13, 16, 19]
