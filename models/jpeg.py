@@ -27,7 +27,12 @@ def ordinary_jpeg(image: Image.Image) -> NDArray[np.uint8] | None:
     content = stream.read()
     if not _looks_complete(content):  # or it would be decoded twice
         return None
-    pixels = np.empty((image.height, image.width, 3), dtype=np.uint8)
+    return decoded_jpeg(content, image.height, image.width)
+
+
+def decoded_jpeg(content: bytes, height: int, width: int) -> NDArray[np.uint8] | None:
+    """uint8 (height, width, 3) as stored; None where libjpeg finds fault or another size."""
+    pixels = np.empty((height, width, 3), dtype=np.uint8)
     try:
         found = simplejpeg.decode_jpeg(content, "RGB", buffer=pixels)
     except ValueError:

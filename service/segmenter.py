@@ -25,7 +25,7 @@ from service.schemas import ClassStatistics, Mask, SegmentResponse
 from service.stages import Stages
 from service.statistics import class_statistics
 from service.tiles import TiledImage
-from service.upload import Upload, decode, read_header, read_plain_jpeg
+from service.upload import Header, Upload, decode, read_header, read_plain_jpeg
 
 OnImage = Callable[[Stages, list[ClassStatistics]], None]
 
@@ -141,25 +141,23 @@ class Segmenter:
         codec = self._codec
         if leaves_jpegs:
             with stages.timed("decode"):
-                header = read_plain_jpeg(upload, max_pixels=codec.max_pixels)
-            if header is not None and header.pixels <= MAX_LEFT_PIXELS:
-                jpeg = Jpeg(upload.content, header.height, header.width)
-                return _Image(jpeg, header.height, header.width)
-        count = 0
+                plain = read_plain_jpeg(upload, max_pixels=codec.max_pixels)
+            if plain is not None and plain.pixels <= MAX_LEFT_PIXELS:
+                jpeg = Jpeg(upload.content, plain.height, plain.width)
+                return _Image(jpeg, plain.height, plain.width)
 
-        def at_once() -> _Image | None:
-            nonlocal count
-            count = read_header(upload, max_pixels=codec.max_pixels).pixels
-            return self._prepare(upload) if hold.take_now(count) else None
+        def at_once() -> tuple[Header, _Image | None]:
+            header = read_header(upload, max_pixels=codec.max_pixels)
+            return header, self._prepare(upload, header) if hold.take_now(header.pixels) else None
 
         with stages.timed("decode", further=True), _memory_for("for the image"):
-            image = await codec.decoding(at_once)
+            header, image = await codec.decoding(at_once)
         if image is not None:
             return image
         with stages.timed("queue"):
-            await hold.take(count, aside=aside)
+            await hold.take(header.pixels, aside=aside)
         with stages.timed("decode"), _memory_for("for the image"):
-            return await codec.decoding(lambda: self._prepare(upload))
+            return await codec.decoding(partial(self._prepare, upload, header))
 
     def _finish(self, size: tuple[int, int], stages: Stages, answer: Answer) -> Segmented:
         """What the network saw whole, of (height, width)."""
@@ -213,9 +211,9 @@ class Segmenter:
             timing_ms=stages.timing_ms(),
         )
 
-    def _prepare(self, upload: Upload) -> _Image:
+    def _prepare(self, upload: Upload, header: Header) -> _Image:
         spec = self.manifest.input
-        pixels = decode(upload)  # (3, H, W)
+        pixels = decode(upload, header)  # (3, H, W)
         _, height, width = pixels.shape
         if spec.mode == "resize":
             pixels = resize_pixels(pixels, spec.height, spec.width)

@@ -2,12 +2,14 @@
 
 from dataclasses import dataclass
 
+import torch
 from fastapi import Request
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from torch import Tensor
 
 from models.errors import PixelsError
+from models.jpeg import decoded_jpeg
 from models.pixels import open_image, rgb_pixels, upright_size
 from models.plain_jpeg import plain_jpeg_size
 from service.errors import (
@@ -71,10 +73,11 @@ def require_size(upload: Upload, max_bytes: int) -> None:
 
 @dataclass(frozen=True)
 class Header:
-    """An image's size, upright."""
+    """An image's size, upright; `is_plain` is what `read_plain_jpeg` finds."""
 
     height: int
     width: int
+    is_plain: bool = False
 
     @property
     def pixels(self) -> int:
@@ -84,6 +87,9 @@ class Header:
 def read_header(upload: Upload, *, max_pixels: int) -> Header:
     """TooLargeError when there are more than `max_pixels`, or MAX_SIDE along a side, or when the
     file asks for more work than its size explains."""
+    plain = read_plain_jpeg(upload, max_pixels=max_pixels)
+    if plain is not None:
+        return plain
     require_bounded(upload.content)
     try:
         with open_image(upload.content) as image:
@@ -100,7 +106,7 @@ def read_plain_jpeg(upload: Upload, *, max_pixels: int) -> Header | None:
     size = plain_jpeg_size(upload.content)
     if size is None:
         return None
-    header = Header(*size)
+    header = Header(*size, is_plain=True)
     _require_allowed(header, max_pixels)
     return header
 
@@ -113,8 +119,13 @@ def _require_allowed(header: Header, max_pixels: int) -> None:
         raise TooLargeError(f"{size} pixels, the limit of a side is {MAX_SIDE}")
 
 
-def decode(upload: Upload) -> Tensor:
-    """uint8 (3, H, W), upright; for `read_header` to have let through before."""
+def decode(upload: Upload, header: Header) -> Tensor:
+    """uint8 (3, H, W), upright, of what `read_header` let through."""
+    if header.is_plain:
+        pixels = decoded_jpeg(upload.content, header.height, header.width)
+        if pixels is not None:
+            return torch.from_numpy(pixels).permute(2, 0, 1)
+        require_bounded(upload.content)  # it is damaged: Pillow decides what becomes of it
     try:
         with open_image(upload.content) as image:
             return rgb_pixels(image)

@@ -68,8 +68,8 @@ def respond(question: dict[str, Any]) -> dict[str, float]:
     labels = [choose(*pair).numpy() for pair in pairs]
 
     def prepare(upload: Upload) -> Tensor:
-        read_header(upload, max_pixels=MAX_PIXELS)
-        return resize_pixels(decode(upload), spec.height, spec.width)
+        pixels = decode(upload, read_header(upload, max_pixels=MAX_PIXELS))
+        return resize_pixels(pixels, spec.height, spec.width)
 
     repeats = question["repeats"]
     return {

@@ -170,8 +170,8 @@ def decoded_pixels(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     counts: list[int] = []
     decode = upload.decode
 
-    def noting(sent: upload.Upload) -> torch.Tensor:
-        pixels = decode(sent)
+    def noting(sent: upload.Upload, header: upload.Header) -> torch.Tensor:
+        pixels = decode(sent, header)
         counts.append(pixels.shape[1] * pixels.shape[2])
         return pixels
 

@@ -14,10 +14,12 @@ from PIL import Image
 from torch import Tensor
 
 from models.geometry import normalise
+from models.pixels import open_image, rgb_pixels
 from service.app import create_app
 from service.engines.torch_engine import TorchEngine
 from service.errors import BadImageError, ServiceError, TooLargeError
-from service.upload import Upload, decode, read_header, require_size
+from service.structure.jpeg import MAX_SEGMENTS
+from service.upload import Upload, decode, read_header, read_plain_jpeg, require_size
 from tests.service.clients import client_for, settings_for
 from tests.service.colours import colour_manifest, encoded, picture_of, plain, save_colours
 from tests.service.images import (
@@ -37,8 +39,7 @@ PLENTY = 10_000_000
 
 def pixels_of(content: bytes, *, max_pixels: int = PLENTY) -> torch.Tensor:
     upload = Upload("photo", content)
-    read_header(upload, max_pixels=max_pixels)
-    return decode(upload)
+    return decode(upload, read_header(upload, max_pixels=max_pixels))
 
 
 class TestDecode:
@@ -199,6 +200,41 @@ SAMPLES = [
     turned_jpeg(),
     png_with_chunk(b"eXIf", b"II*\x00\x08\x00\x00\x00\x01\x00\x12\x01\x03\x00\x01\x00\x00\x00"),
 ]
+
+
+def as_pillow_reads_it(content: bytes) -> Tensor:
+    with open_image(content) as image:
+        return rgb_pixels(image)
+
+
+def test_plain_jpegs_are_decoded_past_pillow(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = encoded(picture_of(70, 50, seed=1), "JPEG")
+    expected = as_pillow_reads_it(content)
+    monkeypatch.setattr("PIL.Image.open", None)
+    assert torch.equal(pixels_of(content), expected)
+
+
+def damaged_scan(filling: bytes) -> bytes:
+    """A plain JPEG with some of its picture overwritten."""
+    content = encoded(picture_of(700, 500, seed=1), "JPEG")
+    middle = len(content) // 2
+    assert len(filling) < middle
+    return content[:middle] + filling + content[middle + len(filling) :]
+
+
+def test_of_damaged_jpegs_pillow_decides_what_becomes() -> None:
+    content = damaged_scan(b"\xff\xc4\x00\x02")
+    assert read_plain_jpeg(Upload(None, content), max_pixels=PLENTY) is not None
+    assert torch.equal(pixels_of(content), as_pillow_reads_it(content))
+
+
+def test_damaged_jpegs_are_looked_through_before_pillow_sees_them() -> None:
+    content = damaged_scan(b"\xff\xc4\x00\x02" * (MAX_SEGMENTS + 1))
+    upload = Upload(None, content)
+    header = read_header(upload, max_pixels=PLENTY)
+    assert header.is_plain
+    with pytest.raises(TooLargeError, match="segments"):
+        decode(upload, header)
 
 
 @pytest.mark.usefixtures("bounded_memory")

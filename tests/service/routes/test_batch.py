@@ -61,10 +61,10 @@ class TestBatch:
     ) -> None:
         decode = upload.decode
 
-        def failing(sent: upload.Upload) -> torch.Tensor:
+        def failing(sent: upload.Upload, header: upload.Header) -> torch.Tensor:
             if sent.name == "1.png":
                 raise ZeroDivisionError
-            return decode(sent)
+            return decode(sent, header)
 
         monkeypatch.setattr(segmenter, "decode", failing)
         results = batch(client, GOOD, GOOD, GOOD).json()["results"]
