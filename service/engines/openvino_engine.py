@@ -34,7 +34,7 @@ class OpenVINOEngine:
         self.name = f"openvino {precision}"
         self.precision = precision
         self.spec = spec
-        self._graph = _with_ends(model, spec)
+        self._graph = _with_ends(model, spec, arithmetic)
         self._arithmetic = HINTS[arithmetic]
         self._passes: dict[tuple[int, bool], _Requests] = {}
         self.lanes = self._requests(1, alone=False).count
@@ -140,12 +140,14 @@ def _core() -> Any:
     return core
 
 
-def _with_ends(model: Any, spec: InputSpec) -> Any:
+def _with_ends(model: Any, spec: InputSpec, arithmetic: str) -> Any:
     """uint8 (N, h, w, 3), as images are decoded, -> probabilities (N, K, h, w)."""
     openvino, preprocess = import_private("openvino"), import_private("openvino.preprocess")
     model = model.clone()  # whose nodes are put to use
-    logits = model.outputs[0].get_node().input_value(0)
-    softmax = openvino.opset13.softmax(_planar(logits, spec), axis=1)
+    logits: Any = model.outputs[0].get_node().input_value(0)
+    if arithmetic == "float32":  # bfloat16 becomes float32 on the way, which is fast by itself
+        logits = _planar(logits, spec)
+    softmax = openvino.opset13.softmax(logits, axis=1)
     graph = openvino.Model([softmax.output(0)], model.get_parameters(), "segmentation")
     ends = preprocess.PrePostProcessor(graph)
     ends.input().tensor().set_element_type(openvino.Type.u8).set_layout(openvino.Layout("NHWC"))
