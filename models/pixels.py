@@ -75,16 +75,17 @@ def _unopened(source: bytes | Path) -> str:
     return f"not an image in one of the formats {', '.join(FORMATS)}"
 
 
-def rgb_pixels(image: Image.Image) -> Tensor:
+def rgb_pixels(image: Image.Image, *, by_pillow: bool = False) -> Tensor:
     """Decodes the first frame upright (EXIF orientation) as uint8 (3, H, W), stored H, W, 3.
 
     Transparency is laid over white; 16-bit and float images are scaled to 8 bits. Raises
-    PixelsError when the data is truncated or broken.
+    PixelsError when the data is truncated or broken. `by_pillow` is for JPEGs with which
+    `decoded_jpeg` was tried before.
     """
     try:
         height, width = upright_size(image)  # before loading: see `orientation`
         place = PLACES.get(orientation(image))
-        found = ordinary_jpeg(image)
+        found = None if by_pillow else ordinary_jpeg(image)
         if found is not None and place is None:
             return torch.from_numpy(found).permute(2, 0, 1)
         upright = np.empty((height, width, 3), dtype=np.uint8)

@@ -5,7 +5,7 @@ import re
 import struct
 
 START, END = b"\xff\xd8", b"\xff\xd9"
-BEHIND_SCAN = re.compile(b"\xff[\xd9\xda]")  # the end, or another scan
+BEHIND_SCAN = re.compile(b"\xff[^\x00\xd0-\xd7\xff]")  # restarts belong to the scan
 FRAME, SCAN = 0xC0, 0xDA  # of a baseline JPEG
 APP0, APP1, APP2, APP14 = 0xE0, 0xE1, 0xE2, 0xEE
 KNOWN = frozenset({FRAME, SCAN, 0xC4, 0xDB, 0xDD, 0xFE, *range(0xE0, 0xF0)})  # tables, comments

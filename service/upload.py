@@ -120,15 +120,15 @@ def _require_allowed(header: Header, max_pixels: int) -> None:
 
 
 def decode(upload: Upload, header: Header) -> Tensor:
-    """uint8 (3, H, W), upright, of what `read_header` let through."""
+    """uint8 (3, H, W), upright, of what `read_header` let through. Of damaged JPEGs Pillow decides
+    what becomes."""
     if header.is_plain:
         pixels = decoded_jpeg(upload.content, header.height, header.width)
         if pixels is not None:
             return torch.from_numpy(pixels).permute(2, 0, 1)
-        require_bounded(upload.content)  # it is damaged: Pillow decides what becomes of it
     try:
         with open_image(upload.content) as image:
-            return rgb_pixels(image)
+            return rgb_pixels(image, by_pillow=header.is_plain)
     except PixelsError as error:
         raise BadImageError(str(error)) from error
 

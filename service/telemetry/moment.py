@@ -26,7 +26,7 @@ GAUGES = {
     "upload_held_bytes_limit": ("--max-upload-memory.", ()),
     "decode_waiting_images": ("Images that wait for memory to be decoded in.", ()),
     "decode_held_pixels": ("Pixels of decoded images in memory.", ()),
-    "decode_held_pixels_limit": ("--max-pixels, and a quarter of it for small images.", ()),
+    "decode_held_pixels_limit": ("--max-pixels, and three quarters of it for smaller images.", ()),
     "device_images": ("Images in the device, or waiting for it.", ("model",)),
     "device_waiting_images": ("Images that wait for their first pass.", ("model",)),
     "device_queued_units": ("Images or tiles that wait for a pass.", ("model",)),

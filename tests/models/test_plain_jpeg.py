@@ -157,6 +157,7 @@ OTHERS = {
     "two scans, and an end behind the first": PHOTO[:-2]
     + PHOTO[PHOTO.index(b"\xff\xda") :]
     + PHOTO[-2:],
+    "a marker in the scan": PHOTO[:-20] + b"\xff\xc4\0\x02" + PHOTO[-16:],
     "a segment without its own length": with_segments(b"\xff\xfe\x00\x00"),
     "junk": PHOTO.replace(b"\xff\xc0", b"junk\xff\xc0", 1),
     "padding": PHOTO.replace(b"\xff\xc0", b"\xff\xff\xc0", 1),

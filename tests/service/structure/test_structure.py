@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from models.plain_jpeg import plain_jpeg_size
 from service.errors import BadImageError, TooLargeError
 from service.structure import require_bounded
 from service.structure.bmp import MAX_RUN_LENGTH_PIXELS
@@ -112,6 +113,8 @@ def test_what_asks_for_too_much_is_refused_unopened(
         read_header(Upload(None, make()), max_pixels=100_000_000)
 
 
+PLAIN_JPEGS = [saved("JPEG"), saved("JPEG", subsampling=0), jpeg_with(10 * COMMENT)]
+
 ACCEPTED: dict[str, Callable[[], bytes]] = {
     "a progressive JPEG": lambda: saved("JPEG", progressive=True),
     "as many scans as the limit": lambda: jpeg_of_scans(MAX_SCANS),
@@ -161,6 +164,26 @@ def test_what_cameras_and_programs_write_is_read(what: str) -> None:
     upload = Upload(None, ACCEPTED[what]())
     header = read_header(upload, max_pixels=1_000_000)
     assert decode(upload, header).shape == (3, header.height, header.width)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    content=st.sampled_from(PLAIN_JPEGS),
+    changes=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), max_size=3),
+    filling=st.sampled_from(
+        [b"", COMMENT, b"\xff\xc4\x00\x02", b"\xff\xd0", jpeg_segment(0xE1, b"Exif\0\0")]
+    ),
+    count=st.integers(0, 2 * MAX_SEGMENTS),
+)
+def test_plain_jpegs_are_bounded(
+    content: bytes, changes: list[tuple[float, int]], filling: bytes, count: int
+) -> None:
+    """They are decoded without being looked through."""
+    changed = bytearray(content[:-2] + count * filling + content[-2:])
+    for share, value in changes:
+        changed[2 + int(share * (len(changed) - 3))] = value
+    if plain_jpeg_size(bytes(changed)) is not None:
+        require_bounded(bytes(changed))
 
 
 def test_real_photographs_are_let_through(photographs: dict[str, Path]) -> None:
