@@ -199,6 +199,7 @@ SAMPLES = [
     encoded(picture_of(20, 12), "TIFF", compression="tiff_lzw"),
     encoded(picture_of(20, 12), "WEBP", lossless=True),
     turned_jpeg(),
+    encoded(picture_of(60, 40), "JPEG"),
     png_with_chunk(b"eXIf", b"II*\x00\x08\x00\x00\x00\x01\x00\x12\x01\x03\x00\x01\x00\x00\x00"),
 ]
 
