@@ -18,6 +18,10 @@ LogFormat = Literal["text", "json"]
 # The request that is being answered; each is a task of its own, which begins without.
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 
+# whose level does not follow the root's: OpenVINO sets that to ERROR while it converts a network,
+# and a service goes on answering when it loads another model
+OURS = ("models", "service", "uvicorn")
+
 # a line of a client's making must not look like one of ours
 ESCAPES = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160), 0x2028, 0x2029)}
 
@@ -33,6 +37,8 @@ def set_up_logging(level: str, log_format: LogFormat, stream: TextIO = sys.stder
     handler = logging.StreamHandler(stream)
     handler.setFormatter(TextFormatter() if log_format == "text" else JSONFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler])
+    for name in OURS:
+        logging.getLogger(name).setLevel(level.upper())
     logging.captureWarnings(True)
 
 

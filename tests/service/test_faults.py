@@ -11,11 +11,11 @@ from typing import Any
 import httpx
 import pytest
 import torch
-from PIL import Image, ImageFile
+from PIL import ImageFile
 from torch import Tensor
 
-from models.pixels import rgb_pixels
 from service.engines.torch_engine import TorchEngine
+from service.upload import Header, Upload, decode
 from tests.service.clients import GOOD, assert_problem
 from tests.service.colours import PAINT, encoded, plain, save_colours
 from tests.service.running import HEAD, Running, running, until
@@ -33,12 +33,12 @@ def hold_decoders(monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, thr
     does."""
     busy, free = threading.Event(), threading.Event()
 
-    def slowly(image: Image.Image) -> Tensor:
+    def slowly(upload: Upload, header: Header) -> Tensor:
         busy.set()
         assert free.wait(60)
-        return rgb_pixels(image)
+        return decode(upload, header)
 
-    monkeypatch.setattr("service.upload.rgb_pixels", slowly)
+    monkeypatch.setattr("service.segmenter.decode", slowly)
     return busy, free
 
 
