@@ -17,7 +17,7 @@ MAX_ROW = 1 << 22  # probabilities of one row, where every pixel is computed
 
 
 def segment(values: Values, height: int, width: int) -> tuple[Labels, Numbers, NDArray[np.float64]]:
-    """Probabilities (K, h, w) -> `labels`, `pixels` and `confidence` of a `Segmentation`."""
+    """float32 probabilities (K, h, w) -> labels, pixels, confidence: see `Segmentation`."""
     num_classes, *source = values.shape
     lines = np.ascontiguousarray(values.reshape(num_classes, -1))  # one class after the other
     classes = _possible(lines)  # (C,)

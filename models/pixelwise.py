@@ -1,4 +1,4 @@
-"""Classes of an image's pixels one by one, on any device."""
+"""Classes of an image's pixels one by one, on any device that has float64."""
 
 import torch
 import torch.nn.functional as F

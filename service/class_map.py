@@ -30,7 +30,7 @@ class ClassMap:
 
     @classmethod
     def chosen(cls, probabilities: Tensor, height: int, width: int) -> "ClassMap":
-        """`segment_probabilities` of float32 (K, h, w)."""
+        """`segment_probabilities` of float32 (K, h, w), which no gradient flows to."""
         if probabilities.device.type == "cpu":
             return cls(*cpu_segment.segment(probabilities.numpy(), height, width))
         return cls.of(segment_probabilities(probabilities, height, width))

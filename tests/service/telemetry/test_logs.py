@@ -78,20 +78,20 @@ def test_text_leaves_out_what_is_not_known() -> None:
 
 
 @pytest.fixture
-def untouched(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """As it is where nobody else has set up logging, and so again afterwards."""
-    monkeypatch.setattr(logging.root, "handlers", [])
-    monkeypatch.setattr(logging, "captureWarnings", lambda capture: None)
+def levels_kept() -> Iterator[None]:
     loggers = [logging.root, *(logging.getLogger(name) for name in OURS)]
     levels = [logger.level for logger in loggers]
-    logging.root.setLevel(logging.WARNING)
     yield
     for logger, level in zip(loggers, levels, strict=True):
         logger.setLevel(level)
 
 
-def logged(log_format: LogFormat, *, level_of_root: int | None = None) -> str:
-    """A line as it is written."""
+def logged(
+    monkeypatch: pytest.MonkeyPatch, log_format: LogFormat, *, level_of_root: int | None = None
+) -> str:
+    """A line as it is written where nobody else has set up the root logger."""
+    monkeypatch.setattr(logging.root, "handlers", [])
+    monkeypatch.setattr(logging, "captureWarnings", lambda capture: None)
     stream = io.StringIO()
     set_up_logging("info", log_format, stream)
     if level_of_root is not None:
@@ -100,17 +100,19 @@ def logged(log_format: LogFormat, *, level_of_root: int | None = None) -> str:
     return stream.getvalue()
 
 
-@pytest.mark.usefixtures("untouched")
-def test_people_read_text() -> None:
-    assert re.fullmatch(r"\d\d:\d\d:\d\d some words\n", logged("text"))
+@pytest.mark.usefixtures("levels_kept")
+def test_people_read_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert re.fullmatch(r"\d\d:\d\d:\d\d some words\n", logged(monkeypatch, "text"))
 
 
-@pytest.mark.usefixtures("untouched")
-def test_programs_read_json() -> None:
-    assert json.loads(logged("json"))["message"] == "some words"
+@pytest.mark.usefixtures("levels_kept")
+def test_programs_read_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert json.loads(logged(monkeypatch, "json"))["message"] == "some words"
 
 
-@pytest.mark.usefixtures("untouched")
-def test_nothing_is_lost_while_openvino_converts_a_network() -> None:
+@pytest.mark.usefixtures("levels_kept")
+def test_nothing_is_lost_while_openvino_converts_a_network(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """It sets the root logger's level meanwhile."""
-    assert "some words" in logged("text", level_of_root=logging.ERROR)
+    assert "some words" in logged(monkeypatch, "text", level_of_root=logging.ERROR)
