@@ -73,13 +73,16 @@ class EncoderUNet(SegmentationNetwork):
         self.encoder.load_state_dict(state)
 
     def forward(self, images: Tensor) -> Tensor:
+        return _upsample_like(self.native_logits(images), images)  # (N, K, H, W)
+
+    def native_logits(self, images: Tensor) -> Tensor:
         # scales: [hw/2, hw/4, hw/8, hw/16, hw/32]
         at2, at4, at8, at16, x = self.encoder(images)
         x = self.decode16(torch.cat([at16, _upsample_like(x, at16)], 1))
         x = self.decode8(torch.cat([at8, _upsample_like(x, at8)], 1))
         x = self.decode4(torch.cat([at4, _upsample_like(x, at4)], 1))
         x = self.decode2(torch.cat([at2, _upsample_like(x, at2)], 1))  # (N, ~b/2, H/2, W/2)
-        return _upsample_like(self.head(x), images)  # (N, K, H, W)
+        return self.head(x)  # type: ignore[no-any-return]  # (N, K, H/2, W/2)
 
 
 def _upsample_like(x: Tensor, reference: Tensor) -> Tensor:

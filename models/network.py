@@ -37,6 +37,12 @@ class SegmentationNetwork(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         raise NotImplementedError(type(self).__name__)
 
+    def native_logits(self, images: Tensor) -> Tensor:
+        """(N, K, ~h, ~w), at the resolution at which they are computed: `forward` without the
+        interpolation to the input's size that some networks end with. For whoever interpolates
+        them to another size anyway."""
+        return self(images)  # type: ignore[no-any-return]
+
 
 def double_conv(in_channels: int, out_channels: int) -> nn.Sequential:
     """The U-Net block: twice 3x3 convolution, batch norm, ReLU (Ronneberger et al., 2015)."""

@@ -5,9 +5,16 @@ from torch import Tensor
 
 from models.geometry import network_input, resize_pixels
 from models.manifest import InputSpec
-from models.network import Forward
+from models.network import Forward, SegmentationNetwork
 from models.tiling import segment_tiled
 from models.upsample import Segmentation, segment_logits
+
+
+def forward_for(network: SegmentationNetwork, spec: InputSpec) -> Forward:
+    """What whoever serves, predicts or measures asks of a network. A whole image's logits are
+    interpolated to its own size, from the resolution at which they were computed; tiles are
+    blended pixel by pixel."""
+    return network if spec.mode == "tile" else network.native_logits
 
 
 @torch.inference_mode()
@@ -15,10 +22,11 @@ def segment_image(
     pixels: Tensor, spec: InputSpec, forward: Forward, *, device: torch.device, batch_size: int
 ) -> Segmentation:
     """Segments uint8 (3, H, W) as the network was trained to see it: resized whole, or in tiles,
-    `batch_size` of them at a time. `forward` maps normalised (N, 3, h, w) to logits (N, K, h, w).
+    `batch_size` of them at a time. `forward` maps normalised (N, 3, h, w) to logits (N, K, h, w),
+    for an image that is resized of any resolution.
     """
     if spec.mode == "tile":
         return segment_tiled(pixels, spec, forward, batch_size=batch_size, device=device)
     small = resize_pixels(pixels, spec.height, spec.width)
-    logits = forward(network_input(small[None], spec, device))[0]  # (K, h, w)
+    logits = forward(network_input(small[None], spec, device))[0]  # (K, ~h, ~w)
     return segment_logits(logits, pixels.shape[1], pixels.shape[2])

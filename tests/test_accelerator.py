@@ -77,7 +77,7 @@ class TestEngine:
     def test_float32_is_the_network_s_own_answer(self, name: str) -> None:
         engine, inputs = engine_for(name, "float32"), images(3)
         with torch.no_grad():
-            expected = small_network(name)(normalise(inputs, engine.spec)).softmax(1)
+            expected = small_network(name).native_logits(normalise(inputs, engine.spec)).softmax(1)
         engine.warm_up(2)
         for count in (1, 2, 3):  # 2 as prepared, the others as they come
             found = engine.run(inputs[:count], alone=True)

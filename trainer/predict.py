@@ -11,7 +11,7 @@ from models import Checkpoint
 from models.devices import choose_device
 from models.errors import ModelError
 from models.pixels import open_image, rgb_pixels
-from models.segmentation import segment_image
+from models.segmentation import forward_for, segment_image
 from trainer.data.dataset import IMAGE_SUFFIXES
 from trainer.errors import DatasetError
 from trainer.pictures.samples import indexed_image
@@ -51,6 +51,7 @@ def predict_folder(
     class_set = checkpoint.manifest.class_set()
     # in memory as the service has it: the arithmetic is then the same
     network = checkpoint.network.to(precision.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    forward = forward_for(network, spec)
     out.mkdir(parents=True, exist_ok=True)
     failed = 0
     for path in files:
@@ -61,7 +62,7 @@ def predict_folder(
             on_image(path, str(error))
             continue
         segmentation = segment_image(
-            pixels, spec, network, device=precision.device, batch_size=batch_size
+            pixels, spec, forward, device=precision.device, batch_size=batch_size
         )
         indexed_image(segmentation.labels.cpu(), class_set).save(out / f"{path.stem}.png")
         on_image(path, None)

@@ -59,7 +59,7 @@ def respond(question: dict[str, Any]) -> dict[str, float]:
     uploads = [Upload(picture.path.name, picture.path.read_bytes()) for picture in found]
     network = channels_last(checkpoint, CPU)
     with torch.inference_mode():
-        probabilities = network(network_inputs(found, spec)).softmax(1)  # (N, K, h, w)
+        probabilities = network.native_logits(network_inputs(found, spec)).softmax(1)
 
     def choose(each: Tensor, picture: Photograph) -> Tensor:
         return segment_probabilities(each, picture.height, picture.width).labels

@@ -39,9 +39,9 @@ class Engine(Protocol):
         """Frees what only passes of `count` images need."""
 
     def run(self, pixels: Tensor, *, alone: bool) -> Tensor:
-        """uint8 (N, 3, h, w) on the CPU -> softmax probabilities, float32 (N, K, h, w) on
-        `device`. `alone` says that no other pass is running, so that this one may take every
-        core."""
+        """uint8 (N, 3, h, w) on the CPU -> softmax probabilities, float32 on `device`: (N, K, h, w)
+        of tiles, and of whole images (N, K, ~h, ~w), as `SegmentationNetwork.native_logits`.
+        `alone` says that no other pass is running, so that this one may take every core."""
 
     def close(self) -> None:
         """Frees what the garbage collector would not."""

@@ -145,8 +145,10 @@ def _with_ends(model: Any, spec: InputSpec, arithmetic: str) -> Any:
     openvino, preprocess = import_private("openvino"), import_private("openvino.preprocess")
     model = model.clone()  # whose nodes are put to use
     logits: Any = model.outputs[0].get_node().input_value(0)
+    if spec.mode == "resize":
+        logits = _native(logits)
     if arithmetic == "float32":  # bfloat16 becomes float32 on the way, which is fast by itself
-        logits = _planar(logits, spec)
+        logits = _planar(logits)
     softmax = openvino.opset13.softmax(logits, axis=1)
     graph = openvino.Model([softmax.output(0)], model.get_parameters(), "segmentation")
     ends = preprocess.PrePostProcessor(graph)
@@ -157,7 +159,13 @@ def _with_ends(model: Any, spec: InputSpec, arithmetic: str) -> Any:
     return ends.build()
 
 
-def _planar(logits: Any, spec: InputSpec) -> Any:
+def _native(logits: Any) -> Any:
+    """`SegmentationNetwork.native_logits` of a model that was converted, or calibrated, whole."""
+    last = logits.get_node()
+    return last.input_value(0) if last.get_type_name() == "Interpolate" else logits
+
+
+def _planar(logits: Any) -> Any:
     """(N, K, h, w), which convolutions leave channels last in memory, one class after the other.
 
     Left to itself OpenVINO does that with a primitive that takes five times as long, a quarter of
@@ -169,5 +177,4 @@ def _planar(logits: Any, spec: InputSpec) -> Any:
     channels_last = ops.transpose(logits, np.array([0, 2, 3, 1]))
     lines = ops.reshape(channels_last, np.array([0, 1, -1, classes]), special_zero=True)
     planar = ops.transpose(lines, np.array([0, 3, 1, 2]))
-    shape = np.array([0, classes, spec.height, spec.width])
-    return ops.reshape(planar, shape, special_zero=True)
+    return ops.reshape(planar, ops.shape_of(logits), special_zero=False)

@@ -6,6 +6,7 @@ from torch import Tensor
 from models import Checkpoint
 from models.folding import folded
 from models.geometry import Normalisation
+from models.segmentation import forward_for
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 WARM_UPS = 3
@@ -30,7 +31,8 @@ class TorchEngine:
         network = checkpoint.network if is_plain else folded(checkpoint.network)
         self.network = network.to(device, self._dtype, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         self._normalised = Normalisation(self.spec, device)
-        self._network = torch.compile(self.network, dynamic=False) if compiled else self.network
+        forward = forward_for(self.network, self.spec)
+        self._network = torch.compile(forward, dynamic=False) if compiled else forward
 
     def warm_up(self, count: int) -> None:
         for _ in range(WARM_UPS):
@@ -51,7 +53,7 @@ class TorchEngine:
         return torch.zeros(count, 3, self.spec.height, self.spec.width, dtype=torch.uint8)
 
     def _forward(self, pixels: Tensor) -> Tensor:
-        """uint8 (N, 3, h, w) -> float32 (N, K, h, w), on the device."""
+        """uint8 (N, 3, h, w) -> float32 (N, K, ~h, ~w), on the device."""
         images = self._normalised(pixels.to(self.device, non_blocking=True)).to(self._dtype)
         logits: Tensor = self._network(images.contiguous(memory_format=torch.channels_last))
         return logits.float().softmax(1).contiguous()

@@ -44,6 +44,12 @@ class EncoderContract(NetworkContract):
         for feature, stride in zip(features, (2, 4, 8, 16, 32), strict=True):
             assert feature.shape[-2:] == tuple(-(-length // stride) for length in size)
 
+    @pytest.mark.parametrize("size", [(64, 96), (65, 33), (1, 7)])
+    def test_logits_are_computed_at_half_the_images_size(self, size: tuple[int, int]) -> None:
+        with torch.inference_mode():
+            native = self.network().native_logits(random_images(2, 3, *size))
+        assert native.shape == (2, 5, *(-(-length // 2) for length in size))
+
     @pytest.mark.parametrize("num_classes", [2, 1000])
     def test_the_encoder_takes_all_of_a_classifier_but_its_head(self, num_classes: int) -> None:
         """Whatever the classifier was for; the decoder stays as it was."""

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from models import build
 from models.architectures import architecture
@@ -23,6 +24,15 @@ class NetworkContract:
         assert logits.shape == (2, 5, *size)
         assert logits.dtype == torch.float32
         assert logits.isfinite().all()
+
+    @pytest.mark.parametrize("size", [(1, 1), (31, 33), (64, 40)])
+    def test_the_images_size_is_reached_by_interpolation_alone(self, size: tuple[int, int]) -> None:
+        network, images = self.network(), random_images(2, 3, *size)
+        with torch.inference_mode():
+            native = network.native_logits(images)
+            logits = network(images)
+        resized = F.interpolate(native, size=size, mode="bilinear", align_corners=False)
+        torch.testing.assert_close(resized, logits)
 
     @pytest.mark.parametrize("in_channels", [1, 4])
     def test_takes_images_of_other_than_three_channels(self, in_channels: int) -> None:

@@ -5,10 +5,10 @@ import torch
 
 from models.geometry import normalise, resize_pixels
 from models.manifest import InputSpec
-from models.segmentation import segment_image
+from models.segmentation import forward_for, segment_image
 from models.tiling import segment_tiled
 from models.upsample import segment_logits
-from tests.networks import manifest_for, small_network
+from tests.networks import manifest_for, random_images, small_network
 
 CPU = torch.device("cpu")
 
@@ -29,6 +29,16 @@ def test_mode_resize_stretches_the_image_and_the_logits_back(pixels: torch.Tenso
     expected = segment_logits(logits, 150, 110)
     assert torch.equal(actual.labels, expected.labels)
     assert torch.equal(actual.confidence, expected.confidence)
+
+
+def test_whole_images_are_interpolated_once_and_tiles_as_the_network_does() -> None:
+    network = small_network("unet_efficientnet_lite0")
+    spec = manifest_for(network, "unet_efficientnet_lite0").input
+    images = random_images(1, 3, spec.height, spec.width)
+    with torch.inference_mode():
+        assert forward_for(network, spec)(images).shape[-2:] == (spec.height / 2, spec.width / 2)
+        tiled = forward_for(network, spec.model_copy(update={"mode": "tile"}))
+        assert torch.equal(tiled(images), network(images))
 
 
 def test_mode_tile_never_resizes(pixels: torch.Tensor) -> None:

@@ -4,13 +4,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor, nn
+import torch.nn.functional as F
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from models.classes import ClassSet, generic_classes
 from models.geometry import network_input
 from models.manifest import InputSpec, Manifest, Metrics
-from models.network import Forward
+from models.network import Forward, SegmentationNetwork
+from models.segmentation import forward_for
 from models.tiling import Tile, segment_tiled
 from models.upsample import Segmentation, segment_logits
 from trainer.data.dataset import EvaluationSample, EvaluationSet, VocFolder
@@ -105,7 +107,7 @@ OnImage = Callable[[str, Tensor, Tensor], None]  # id, labels (H, W), predicted 
 
 
 def evaluate_network(
-    network: nn.Module,
+    network: SegmentationNetwork,
     folder: VocFolder,
     ids: list[str],
     spec: InputSpec,
@@ -132,7 +134,9 @@ def evaluate_network(
         worker_init_fn=leave_signals_to_the_run,
     )
     network.eval()
-    forward = network if tta is None else tta.around(network)
+    forward = forward_for(network, spec)
+    if tta is not None:
+        forward = tta.around(forward)
     ignored = folder.class_set.ignore_index
     with torch.inference_mode():
         for samples in read_batches(loader):
@@ -165,12 +169,13 @@ def segment_samples(
         return
     pixels = torch.stack([sample[0] for sample in samples])  # (N, 3, h, w)
     with precision.autocast():
-        logits = forward(network_input(pixels, spec, precision.device))  # (N, K, h, w)
+        logits = forward(network_input(pixels, spec, precision.device))  # (N, K, ~h, ~w)
+        whole = F.interpolate(logits, pixels.shape[-2:], mode="bilinear", align_corners=False)
     for index, (_, small_labels, labels, _) in enumerate(samples):
         target = small_labels.to(precision.device).long()
         loss = None
         if (target != ignore_index).any():
-            loss = float(cross_entropy(logits[index : index + 1], target[None], ignore_index))
+            loss = float(cross_entropy(whole[index : index + 1], target[None], ignore_index))
         height, width = labels.shape
         yield segment_logits(logits[index], height, width), loss
 

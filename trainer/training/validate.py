@@ -5,9 +5,10 @@ from functools import reduce
 from operator import add
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from models.manifest import InputSpec
+from models.network import SegmentationNetwork
 from trainer.data.dataset import VocFolder
 from trainer.distributed import Processes
 from trainer.evaluation.evaluate import Evaluation, evaluate_network
@@ -16,7 +17,7 @@ from trainer.training.run_folder import Picture
 
 
 def validate(
-    network: nn.Module,
+    network: SegmentationNetwork,
     folder: VocFolder,
     share: list[str],
     spec: InputSpec,

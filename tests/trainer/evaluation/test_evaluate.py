@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from models.classes import ClassSet, voc_classes
 from models.geometry import normalise, resize_pixels
 from models.manifest import InputSpec, Manifest, Metrics
+from models.network import SegmentationNetwork
 from models.upsample import segment_logits
 from tests.networks import manifest_for, small_network
 from tests.trainer.datasets import (
@@ -51,7 +52,7 @@ def folder(tmp_path: Path) -> VocFolder:
     return VocFolder.open(root)
 
 
-class AlwaysClass(nn.Module):
+class AlwaysClass(SegmentationNetwork):
     """Prefers one class everywhere, by a logit of 3."""
 
     def __init__(self, chosen: int) -> None:

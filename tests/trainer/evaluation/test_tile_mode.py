@@ -9,6 +9,7 @@ import torch.nn.functional as F
 
 from models import load_checkpoint
 from models.manifest import InputSpec
+from models.network import SegmentationNetwork
 from models.segmentation import segment_image
 from tests.trainer.command_line import refusal
 from tests.trainer.datasets import THREE_CLASSES, three_class_dataset
@@ -61,8 +62,7 @@ def test_the_loss_is_over_the_labelled_pixels_of_every_tile(data: Path) -> None:
     the whole image."""
     folder = VocFolder.open(data)
     spec = load_spec(overlap=0.0)
-    torch.manual_seed(0)
-    network = torch.nn.Conv2d(3, 3, kernel_size=1)
+    network = PixelByPixel()
     ids = folder.split("val")
     evaluation = evaluate_network(network, folder, ids, spec, Precision(CPU))
     image, labels = folder.read_pair(ids[0])
@@ -70,6 +70,17 @@ def test_the_loss_is_over_the_labelled_pixels_of_every_tile(data: Path) -> None:
     with torch.inference_mode():
         expected = F.cross_entropy(network(pixels[None]), labels[None].long(), ignore_index=255)
     assert evaluation.loss == pytest.approx(float(expected), rel=1e-5)
+
+
+class PixelByPixel(SegmentationNetwork):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.only = torch.nn.Conv2d(3, 3, kernel_size=1)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.only(images)
+        return logits
 
 
 def load_spec(*, overlap: float) -> InputSpec:
