@@ -8,7 +8,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models.calibration import quantised
+from models.calibration import (
+    TILES_PER_IMAGE,
+    _centre,
+    input_count,
+    network_inputs,
+    quantised,
+)
+from models.manifest import InputSpec
 from models.network import SegmentationNetwork
 from service.engines.openvino_engine import convert
 
@@ -74,6 +81,35 @@ def test_other_activations_keep_their_range(model: Any) -> None:
     assert high > -1.1 * low, "as wide on either side: a bit is lost"
 
 
+def test_the_wider_side_keeps_its_range() -> None:
+    low, high = _centred(low=[-1.0], high=[2.0])
+    assert high == pytest.approx([2.0])
+    assert low == pytest.approx([-2.0 * 128 / 127])
+    low, high = _centred(low=[-2.0], high=[1.0])
+    assert low == [-2.0]
+
+
+def test_channels_with_ranges_of_their_own_are_centred_if_one_of_them_is_signed() -> None:
+    low, high = _centred(low=[-1.0, 0.0], high=[1.0, 3.0])
+    assert (low < 0).all()
+    assert high == pytest.approx(-low * 127 / 128)
+    low, high = _centred(low=[0.0, 0.0], high=[1.0, 3.0])
+    assert low.tolist() == [0.0, 0.0]
+    assert high.tolist() == [1.0, 3.0]
+
+
+def test_is_shown_a_few_tiles_spread_over_an_image() -> None:
+    """Of 3x3 tiles beside each other, each of one colour."""
+    tiles = torch.arange(9, dtype=torch.uint8).view(1, 3, 3) * 20
+    image = tiles.repeat_interleave(16, 1).repeat_interleave(16, 2).expand(3, -1, -1)
+    spec = InputSpec(
+        mode="tile", height=16, width=16, mean=(0, 0, 0), std=(1, 1, 1), stride=2, overlap=0.0
+    )
+    shown = [float(each.mean()) * 255 / 20 for each in network_inputs(image, spec)]
+    assert len(shown) == input_count(48, 48, spec) == TILES_PER_IMAGE
+    assert shown == pytest.approx([0, 2, 4, 6], abs=1e-3)
+
+
 def test_says_nearly_what_the_network_says(network: Signed, model: Any) -> None:
     import openvino
 
@@ -82,6 +118,20 @@ def test_says_nearly_what_the_network_says(network: Signed, model: Any) -> None:
         expected = network(image).numpy()
         error = np.linalg.norm(run(image.numpy())[0] - expected)
         assert error < 0.05 * np.linalg.norm(expected)
+
+
+def _centred(*, low: list[float], high: list[float]) -> tuple[Any, Any]:
+    """What becomes of the range of each channel, which goes in and comes out as it is."""
+    from openvino import opset13 as ops
+
+    shape = (1, len(low), 1, 1)
+    bounds = [np.array(values, np.float32).reshape(shape) for values in (low, high, low, high)]
+    quantiser = ops.fake_quantize(ops.parameter([1, len(low), 4, 4], np.float32), *bounds, 256)
+    _centre(quantiser)
+    found = [quantiser.input_value(port).get_node().data.ravel() for port in (1, 2, 3, 4)]
+    assert np.array_equal(found[0], found[2])
+    assert np.array_equal(found[1], found[3])
+    return found[0], found[1]
 
 
 def _input_range(model: Any, kind: str, *, last: bool = False) -> tuple[float, float]:

@@ -106,6 +106,16 @@ def test_a_class_can_win_with_little_more_than_a_quarter_of_the_highest() -> Non
     assert segmentation.confidence[4] == pytest.approx(0.201)
 
 
+def test_a_class_can_win_with_a_little_less_than_its_equal_share() -> None:
+    """Probabilities are rounded: their sum may be less than 1."""
+    probabilities = torch.full((3, 8, 8), 0.33)
+    probabilities[1, 2:5, 2:5] = 0.333
+    probabilities[0, 0] = 0.9
+    segmentation = segment_probabilities(probabilities, 8, 8)
+    assert segmentation.pixels[1] == 9
+    assert (segmentation.labels[2:5, 2:5] == 1).all()
+
+
 @pytest.mark.usefixtures("way")
 @pytest.mark.parametrize(("size", "image_size"), SIZES)
 @pytest.mark.parametrize("limit", [1, 97])

@@ -5,11 +5,32 @@ import gc
 import threading
 import weakref
 from concurrent.futures import Future
+from contextvars import ContextVar
 
 import pytest
+import torch
 
 from service.codec import Codec
 from tests.service.clients import finished
+
+request: ContextVar[str] = ContextVar("request", default="none")
+
+
+def test_each_of_its_threads_computes_on_one_core() -> None:
+    """There are as many of them as cores."""
+
+    async def check() -> None:
+        codec = Codec(threads=1, max_pixels=1000)
+        assert await codec.decoding(torch.get_num_threads) == 1
+        assert await codec.encoding(torch.get_num_threads) == 1
+        codec.close()
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)  # a new thread takes over what was set last
+    try:
+        finished(check())
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_a_request_that_is_given_up_waits_for_the_thread_that_works_for_it() -> None:
@@ -94,6 +115,22 @@ class TestEncodingAResult:
             found.set_result(41)
             assert await encoding == 42
             assert names[0].startswith("encode")
+            codec.close()
+
+        finished(check())
+
+    def test_belongs_to_the_request_that_asked_for_it(self) -> None:
+        """Its log lines, say: whoever finds the result is of no request."""
+
+        async def check() -> None:
+            codec = Codec(threads=1, max_pixels=1000)
+            found: Future[int] = Future()
+            token = request.set("this one")
+            encoding = asyncio.create_task(codec.encoding_result(found, lambda _: request.get()))
+            await asyncio.sleep(0)
+            request.reset(token)
+            await asyncio.to_thread(found.set_result, 0)
+            assert await encoding == "this one"
             codec.close()
 
         finished(check())
