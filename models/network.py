@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 Color3 = tuple[float, float, float]
-Forward = Callable[[Tensor], Tensor]  # images (N, C, h, w) -> logits (N, K, h, w), float32 both
+Forward = Callable[[Tensor], Tensor]  # images (N, C, h, w) -> logits, float32 both: (N, K, h, w),
+# or, where they are interpolated anyway, (N, K, ~h, ~w) as of `SegmentationNetwork.native_logits`
 
 
 class SegmentationNetwork(nn.Module):

@@ -25,7 +25,7 @@ from service.app import create_app
 from tests.networks import manifest_for
 from tests.service.clients import client_for, settings_for
 from tests.trainer.command_line import succeed
-from tests.trainer.undecided import undecided_network
+from tests.undecided import KINDS, undecided_network
 from tests.voc_folder import make_voc_folder
 from trainer.data.dataset import VocFolder
 from trainer.evaluation.metrics import ConfusionMatrix
@@ -41,10 +41,10 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    network = undecided_network(num_classes=K)
-    manifest = manifest_for(network, "unet_resnet50").model_copy(
+@pytest.fixture(scope="module", params=KINDS)
+def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    network = undecided_network(num_classes=K, name=request.param)
+    manifest = manifest_for(network, request.param).model_copy(
         update={"classes": manifest_classes(voc_classes(border="ignore"))}
     )
     path = tmp_path_factory.mktemp("checkpoints") / "random.pth"
@@ -98,7 +98,7 @@ def test_a_script_with_torchmetrics_gets_the_same_figures(
         image, labels = folder.read_pair(name)
         small = resize_pixels(image, spec.height, spec.width)
         with torch.no_grad():
-            logits = loaded.network(normalise(small[None], spec))[0]
+            logits = loaded.network.native_logits(normalise(small[None], spec))[0]
         predicted = segment_logits(logits, *labels.shape).labels
         for metric in (accuracy, iou, dice):
             metric.update(predicted[None].long(), labels[None].long())

@@ -141,7 +141,7 @@ def _core() -> Any:
 
 
 def _with_ends(model: Any, spec: InputSpec, arithmetic: str) -> Any:
-    """uint8 (N, h, w, 3), as images are decoded, -> probabilities (N, K, h, w)."""
+    """uint8 (N, h, w, 3), as images are decoded, -> probabilities, see `Engine.run`."""
     openvino, preprocess = import_private("openvino"), import_private("openvino.preprocess")
     model = model.clone()  # whose nodes are put to use
     logits: Any = model.outputs[0].get_node().input_value(0)

@@ -23,7 +23,7 @@ from tests.trainer.datasets import (
     write_mask,
     write_split,
 )
-from tests.trainer.undecided import undecided_network
+from tests.undecided import undecided_network
 from trainer.pictures.samples import GAP
 
 

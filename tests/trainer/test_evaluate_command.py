@@ -12,7 +12,7 @@ from models.manifest import Manifest, manifest_classes
 from tests.networks import manifest_for
 from tests.trainer.command_line import refusal, succeed
 from tests.trainer.datasets import THREE_CLASSES, three_class_dataset, write_split
-from tests.trainer.undecided import undecided_network
+from tests.undecided import undecided_network
 
 # the names of everything measured, which programs read
 FIGURES = {

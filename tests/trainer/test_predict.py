@@ -15,15 +15,15 @@ from models.segmentation import segment_image
 from models.upsample import segment_logits
 from tests.networks import manifest_for
 from tests.trainer.datasets import noise
-from tests.trainer.undecided import undecided_network
+from tests.undecided import KINDS, undecided_network
 from trainer.errors import DatasetError
 from trainer.predict import image_files, predict_folder
 
 
-@pytest.fixture(scope="module")
-def checkpoint() -> Checkpoint:
-    network = undecided_network(num_classes=5)
-    return Checkpoint(network, manifest_for(network, "unet_resnet50"))
+@pytest.fixture(scope="module", params=KINDS)
+def checkpoint(request: pytest.FixtureRequest) -> Checkpoint:
+    network = undecided_network(num_classes=5, name=request.param)
+    return Checkpoint(network, manifest_for(network, request.param))
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_a_mask_is_what_the_network_says_at_the_images_size(
             pixels = rgb_pixels(image)
         small = resize_pixels(pixels, spec.height, spec.width)
         with torch.no_grad():
-            logits = checkpoint.network(normalise(small, spec)[None])[0]
+            logits = checkpoint.network.native_logits(normalise(small, spec)[None])[0]
         expected = segment_logits(logits, *pixels.shape[-2:]).labels.numpy()
         with Image.open(out / f"{Path(name).stem}.png") as mask:
             assert mask.mode == "P"

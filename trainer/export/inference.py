@@ -1,4 +1,5 @@
-"""How an exported network is asked, which must be how the service asks the checkpoint."""
+"""How an exported network is asked, and the checkpoint's that it is compared with: both for logits
+at the input's size, which is what an exported file gives."""
 
 import torch
 from torch import Tensor

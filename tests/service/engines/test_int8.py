@@ -7,13 +7,16 @@ from typing import Any
 import pytest
 import torch
 
-from models import Checkpoint, load_checkpoint
+from models import Checkpoint, load_checkpoint, save_checkpoint
 from models.exported import is_int8
 from service.engines import choose, int8
 from service.engines.choose import Wishes, choose_engine
 from service.engines.int8 import NotCalibratedError, find_int8, int8_model
 from service.engines.openvino_engine import OpenVINOEngine
+from service.engines.torch_engine import TorchEngine
+from tests.networks import manifest_for
 from tests.service.colours import encoded, picture_of, save_colours
+from tests.undecided import undecided_network
 
 opset13 = pytest.importorskip("openvino.opset13", reason="openvino is optional")
 pytest.importorskip("nncf", reason="nncf is optional")
@@ -58,6 +61,28 @@ def test_is_calibrated_on_the_images_named(model: Any, checkpoint: Checkpoint) -
         / (torch.tensor(spec.std).view(3, 1, 1))
     ).argmax(1)
     assert (engine.run(pixels, alone=True).argmax(1) == expected).float().mean() > 0.98
+
+
+@pytest.mark.parametrize("mode", ["resize", "tile"])
+def test_one_that_ends_with_an_interpolation_is_read_as_the_network_is(
+    mode: str, place: Path, tmp_path: Path
+) -> None:
+    network = undecided_network(num_classes=3, name="unet_efficientnet_lite0")
+    manifest = manifest_for(network, "unet_efficientnet_lite0")
+    spec = manifest.input.model_copy(update={"mode": mode})
+    save_checkpoint(
+        tmp_path / "lite.pth",
+        network.state_dict(),
+        manifest.model_copy(update={"input": spec}),
+    )
+    checkpoint = load_checkpoint(tmp_path / "lite.pth")
+    model = int8_model(checkpoint, None, tmp_path, place / "images")
+    engine = OpenVINOEngine(model, spec, precision="int8", arithmetic="float32")
+    exact = TorchEngine(checkpoint, device=torch.device("cpu"), precision="float32", compiled=False)
+    pixels = torch.from_numpy(picture_of(spec.width, spec.height, seed=3)).permute(2, 0, 1)[None]
+    found, expected = engine.run(pixels, alone=True), exact.run(pixels, alone=True)
+    assert found.shape == expected.shape
+    assert (found.argmax(1) == expected.argmax(1)).float().mean() > 0.9
 
 
 def test_is_made_once(

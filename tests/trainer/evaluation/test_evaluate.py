@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from models.classes import ClassSet, voc_classes
 from models.geometry import normalise, resize_pixels
@@ -21,7 +21,7 @@ from tests.trainer.datasets import (
     write_image,
     write_mask,
 )
-from tests.trainer.undecided import undecided_network
+from tests.undecided import KINDS, undecided_network
 from trainer.data.augment import resize_labels
 from trainer.data.dataset import VocFolder
 from trainer.errors import DatasetError
@@ -76,24 +76,28 @@ def test_the_counts_of_a_network_that_always_says_the_same_are_known(folder: Voc
     assert evaluation.loss == pytest.approx(float(mean), rel=0.02)
 
 
-def by_hand(network: nn.Module, folder: VocFolder, ids: list[str]) -> tuple[Tensor, float]:
+def by_hand(
+    network: SegmentationNetwork, folder: VocFolder, ids: list[str]
+) -> tuple[Tensor, float]:
     """Confusion counts and mean loss, one image at a time."""
     matrix, loss = ConfusionMatrix(3, ignore_index=255), 0.0
     for name in ids:
         image, labels = folder.read_pair(name)
         with torch.no_grad():
-            logits = network(normalise(resize_pixels(image, 32, 40), SPEC)[None])
+            inputs = normalise(resize_pixels(image, 32, 40), SPEC)[None]
+            logits, native = network(inputs), network.native_logits(inputs)
         small = resize_labels(labels, 32, 40).long()
         loss += float(cross_entropy(logits, small[None], 255))
-        matrix.update(labels, segment_logits(logits[0], *labels.shape).labels)
+        matrix.update(labels, segment_logits(native[0], *labels.shape).labels)
     return matrix.counts, loss / len(ids)
 
 
+@pytest.mark.parametrize("name", KINDS)
 @pytest.mark.parametrize(("batch_size", "workers"), [(1, 0), (3, 0), (8, 0), (2, 2)])
 def test_batches_and_workers_change_no_figure(
-    batch_size: int, workers: int, folder: VocFolder
+    batch_size: int, workers: int, name: str, folder: VocFolder
 ) -> None:
-    network = undecided_network(num_classes=3)
+    network = undecided_network(num_classes=3, name=name)
     ids = ["a", "b", "c", "d"]
     evaluation = evaluate_network(
         network, folder, ids, SPEC, EXACT, batch_size=batch_size, workers=workers
