@@ -21,6 +21,7 @@ class EncoderUNet(SegmentationNetwork):
     """
 
     stride: ClassVar[int] = 32
+    ends_interpolated: ClassVar[bool] = True
     feature_channels: ClassVar[tuple[int, int, int, int, int]]  # at strides 2, 4, 8, 16, 32
     decoder_multiples: ClassVar[tuple[int, int, int, int]]  # of base/2, at strides 16, 8, 4, 2
     first_layer: ClassVar[str]  # the encoder's convolution that sees the image

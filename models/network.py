@@ -19,6 +19,7 @@ class SegmentationNetwork(nn.Module):
     """
 
     stride: ClassVar[int]
+    ends_interpolated: ClassVar[bool] = False  # `native_logits` have another resolution
     mean: ClassVar[Color3] = (0.485, 0.456, 0.406)
     std: ClassVar[Color3] = (0.229, 0.224, 0.225)
 

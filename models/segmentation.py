@@ -14,7 +14,9 @@ def forward_for(network: SegmentationNetwork, spec: InputSpec) -> Forward:
     """What whoever serves, predicts or measures asks of a network. A whole image's logits are
     interpolated to its own size, from the resolution at which they were computed; tiles are
     blended pixel by pixel."""
-    return network if spec.mode == "tile" else network.native_logits
+    if spec.mode == "tile" or not network.ends_interpolated:
+        return network  # `torch.compile` counts by code: one method would be shared by all of these
+    return network.native_logits
 
 
 @torch.inference_mode()

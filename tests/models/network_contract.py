@@ -33,6 +33,8 @@ class NetworkContract:
             logits = network(images)
         resized = F.interpolate(native, size=size, mode="bilinear", align_corners=False)
         torch.testing.assert_close(resized, logits)
+        if not network.ends_interpolated:
+            assert torch.equal(native, logits)
 
     @pytest.mark.parametrize("in_channels", [1, 4])
     def test_takes_images_of_other_than_three_channels(self, in_channels: int) -> None:

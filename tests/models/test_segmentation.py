@@ -41,6 +41,12 @@ def test_whole_images_are_interpolated_once_and_tiles_as_the_network_does() -> N
         assert torch.equal(tiled(images), network(images))
 
 
+def test_a_network_without_interpolation_is_asked_itself() -> None:
+    """`torch.compile` compiles a function so often and then no more, whosever network it is."""
+    network = small_network("unet")
+    assert forward_for(network, manifest_for(network, "unet").input) is network
+
+
 def test_mode_tile_never_resizes(pixels: torch.Tensor) -> None:
     network = small_network("unet_resnet50")
     resized = manifest_for(network, "unet_resnet50").input

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from service.batcher import UNCLAIMED_PASSES, Answer, Batcher, Flow
+from service.batcher import UNCLAIMED_PASSES, Answer, Batcher, Flow, Load
 from service.errors import EngineFailedError, OverloadedError
 
 TIMEOUT_S = 30
@@ -304,6 +304,24 @@ class TestQueue:
                 with pytest.raises(CancelledError):
                     future.result(0)
         assert device.passes == [[0], [1, 2]]
+
+    def test_who_was_answered_or_has_left_waits_no_more(self) -> None:
+        device = Device()
+        device.hold()
+        batcher = Batcher(device)
+        batcher.start(capacity=1)
+        with batcher.flow() as running:
+            future = running.submit(unit(0))
+            device.wait_until_busy()
+            assert (batcher.load().images, batcher.load().waiting) == (1, 0)
+            with batcher.flow() as waiting:
+                waiting.submit(unit(1))
+                assert (batcher.load().images, batcher.load().waiting) == (2, 1)
+            assert (batcher.load().images, batcher.load().waiting) == (1, 0)
+            device.free.set()
+            assert mark_of(future) == 0
+        batcher.close()
+        assert batcher.load() == Load(0, 0, 0, 0, 0.0)
 
     def test_cancelled_work_is_skipped(self) -> None:
         device = Device()

@@ -45,6 +45,16 @@ def test_a_mask_reads_back_identically_at_the_least_depth(count: int, bits: int)
     assert np.array_equal(decoded(png), labels.numpy())
 
 
+@pytest.mark.parametrize("count", [2, 4, 16, 22, 200])
+def test_opencv_reads_the_colours_of_every_depth(count: int) -> None:
+    cv2 = pytest.importorskip("cv2", reason="opencv is optional")
+    labels, class_set = random_labels(count).numpy(), generic_classes(count)
+    png = np.frombuffer(indexed_png(labels, class_set), np.uint8)
+    picture = cv2.cvtColor(cv2.imdecode(png, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+    colours = np.array([entry.color for entry in class_set.classes], np.uint8)
+    assert np.array_equal(picture, colours[labels])
+
+
 @pytest.mark.parametrize("class_set", [CLASSES, voc_classes(border="class"), generic_classes(200)])
 def test_the_palette_is_the_class_colours(class_set: ClassSet) -> None:
     labels = random_labels(len(class_set))

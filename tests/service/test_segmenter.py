@@ -117,6 +117,16 @@ class TestTiledAnswers:
                 expected.confidence[entry["id"]], abs=1e-5
             )
 
+    def test_an_image_of_many_passes_is_answered(self, tiled_folder: Path) -> None:
+        """Of more than may wait to be read at a time."""
+        picture = noise(300, 200)
+        settings = settings_for(
+            tiled_folder, model="tiles", batch_pixels=40 * 32, request_timeout_s=60
+        )
+        with client_for(create_app(settings)) as client:
+            answer = client.post("/segment", content=encoded(picture))
+        assert mask_of(answer).shape == (200, 300)
+
     def test_refusals_are_those_of_other_checkpoints(self, tiled_folder: Path) -> None:
         settings = settings_for(tiled_folder, max_pixels=5000)
         with client_for(create_app(settings)) as client:

@@ -36,8 +36,8 @@ class TestTimeAugmentation:
     def around(self, forward: Forward) -> Forward:
         """A forward whose answers are the logarithm of the looks' mean softmax.
 
-        Each look's logits are brought back to (h, w) before their softmax, as an answer's are to
-        the image's size. The softmax of the result is that mean, so a loss or a further resize
+        Each look's logits are brought to (h, w) before their softmax, from whatever resolution
+        they have. The softmax of the result is that mean, so a loss or a further resize
         treats it like any logits.
         """
 

@@ -96,6 +96,15 @@ def test_is_made_once(
     assert is_int8(again)
 
 
+def test_another_preparation_of_the_images_does_not_get_it(
+    model: Any, place: Path, checkpoint: Checkpoint
+) -> None:
+    spec = checkpoint.manifest.input.model_copy(update={"mean": (0.1, 0.2, 0.3)})
+    manifest = checkpoint.manifest.model_copy(update={"input": spec})
+    assert find_int8(checkpoint, None, place / "cache") is not None
+    assert find_int8(replace(checkpoint, manifest=manifest), None, place / "cache") is None
+
+
 def test_another_checkpoint_does_not_get_it(model: Any, place: Path, tmp_path: Path) -> None:
     save_colours(tmp_path / "other.pth", ignore_index=200)
     other = load_checkpoint(tmp_path / "other.pth")

@@ -86,6 +86,22 @@ def test_probabilities_are_not_copied() -> None:
     assert most < 1.5 * probabilities.nbytes
 
 
+def test_a_pass_that_fails_costs_no_lane() -> None:
+    engine, inputs = colour_engine(), colour_inputs(1)
+    answers: list[Tensor] = []
+
+    def work() -> None:
+        for _ in range(engine.lanes + 1):
+            with pytest.raises(RuntimeError):
+                engine.run(inputs[:, :, 1:], alone=False)
+        answers.append(engine.run(inputs, alone=False))
+
+    thread = threading.Thread(target=work, daemon=True)  # it would wait for ever
+    thread.start()
+    thread.join(60)
+    assert answers, "nobody answers any more"
+
+
 def test_threads_beyond_its_lanes_wait_and_mix_nothing_up() -> None:
     engine, inputs = colour_engine(), colour_inputs(6)
     expected = engine.run(inputs, alone=True)

@@ -89,6 +89,20 @@ def test_every_architecture_answers_in_a_batch_as_alone(name: str, mode: str) ->
     torch.testing.assert_close(together, expected, rtol=1e-3, atol=1e-4)
 
 
+def test_what_is_compiled_answers_at_the_same_resolution(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "compile", lambda forward, **_: forward)
+    network = small_network("unet_efficientnet_lite0")
+    checkpoint = Checkpoint(network, manifest_for(network, "unet_efficientnet_lite0"))
+    eager, compiled = (
+        TorchEngine(checkpoint, device=CPU, precision="float32", compiled=each)
+        for each in (False, True)
+    )
+    pixels = torch.full((1, 3, eager.spec.height, eager.spec.width), 77, dtype=torch.uint8)
+    torch.testing.assert_close(
+        compiled.run(pixels, alone=True), eager.run(pixels, alone=True), rtol=1e-3, atol=1e-4
+    )
+
+
 def test_warm_up_runs_passes_of_that_many_at_the_input_size() -> None:
     shapes: list[tuple[int, ...]] = []
     checkpoint = Checkpoint(colour_network(), colour_manifest(height=32, width=48))
