@@ -1,47 +1,59 @@
-"""`segment_probabilities` on the CPU, where most pixels need not be visited: see `corners`.
+"""`segment_probabilities` on the CPU: by segment.c, which is compiled where the package is
+installed and there is a C compiler, elsewhere by NumPy in several times as long."""
 
-By NumPy: it takes fewer and shorter steps than PyTorch, and to make or to free one of PyTorch's
-tensors gives Python's lock away, for which the threads of a service wait as long as for the work.
-"""
+import ctypes
+import logging
+from functools import cache
+from importlib.util import find_spec
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from models.corners import Corners
-from models.pixelwise import every_pixel
-from models.winners import Bins, Labels, Numbers, Values, leading
+from models import numpy_segment
+from models.winners import Labels, Numbers, Values
 
-MAX_MIXED = 0.25  # share of places between classes above which every pixel is computed
-MAX_ROW = 1 << 22  # probabilities of one row, where every pixel is computed
+logger = logging.getLogger(__name__)
+
+LIBRARY = "models._segment"  # as pyproject.toml has it
+MAX_CLASSES = 256  # the source's own
 
 
 def segment(values: Values, height: int, width: int) -> tuple[Labels, Numbers, NDArray[np.float64]]:
     """float32 probabilities (K, h, w) -> labels, pixels, confidence: see `Segmentation`."""
-    num_classes, *source = values.shape
-    lines = np.ascontiguousarray(values.reshape(num_classes, -1))  # one class after the other
-    classes = _possible(lines)  # (C,)
-    if len(classes) < num_classes:
-        lines = lines.take(classes, 0)
-    planes = lines.reshape(-1, *source)
-    if tuple(source) == (height, width):
-        best, labels = leading(planes, classes)
-        bins = Bins(labels, num_classes)
-        return labels, bins.counts(), bins.sums(best)
-    corners = Corners(planes, classes)
-    if corners.mixed <= MAX_MIXED or len(corners.classes) * width > MAX_ROW:
-        return corners.segment(height, width, num_classes)
-    planes, classes = corners.planes, corners.classes
-    found = every_pixel(
-        torch.from_numpy(planes), torch.from_numpy(classes), height, width, num_classes
-    )
-    return found[0].numpy(), found[1].numpy(), found[2].numpy()
+    library = _compiled()
+    if library is None:
+        return numpy_segment.segment(values, height, width)
+    num_classes, source_height, source_width = values.shape
+    if num_classes > MAX_CLASSES:
+        raise ValueError(f"{num_classes} classes; at most {MAX_CLASSES}")
+    if values.strides[2] != values.itemsize:
+        values = np.ascontiguousarray(values)
+    plane, line = (stride // values.itemsize for stride in values.strides[:2])
+    labels = np.empty((height, width), np.uint8)
+    pixels, confidence = np.zeros(num_classes, np.int64), np.zeros(num_classes, np.float64)
+    if not library.segment(
+        library.instructions(),
+        *(values.ctypes.data, plane, line, num_classes, source_height, source_width),
+        *(height, width, labels.ctypes.data, pixels.ctypes.data, confidence.ctypes.data),
+    ):
+        raise MemoryError("no memory for a few rows of an image")
+    return labels, pixels, confidence
 
 
-def _possible(lines: Values) -> Numbers:
-    """int64 (C,): the classes (K, n) that are chosen anywhere, or can be between pixels. The
-    highest of K probabilities is at least 1/K, and most of the classes that are not in the picture
-    never come near it."""
-    highest = lines.max(1)
-    least = np.minimum(highest.max(), np.float32(0.9 / len(lines)))  # rounding rules none out
-    return np.flatnonzero(~(highest < least))  # NaN rules none out
+@cache
+def _compiled() -> Any | None:
+    """What segment.c was compiled to, whose functions run without Python's lock; None where it
+    cannot be had, for a reason that is logged once."""
+    found = find_spec(LIBRARY)
+    if found is None or found.origin is None:
+        logger.info("masks are made the slower way: segment.c was not compiled at installation")
+        return None
+    try:
+        library = ctypes.CDLL(found.origin)
+    except OSError as error:
+        logger.warning("masks are made the slower way: %s", error)
+        return None
+    pointer, number = ctypes.c_void_p, ctypes.c_int64
+    library.segment.argtypes = [ctypes.c_int, pointer, *[number] * 7, *[pointer] * 3]
+    return library

@@ -7,6 +7,7 @@ from torch import Tensor
 from models.samples import Samples
 from models.winners import class_sums, named_winners
 
+MAX_ROW = 1 << 22  # probabilities; longer ones are for ways that need no whole row
 MAX_STRIP = 1 << 19  # probabilities of some of the image's rows at a time: they stay in a cache
 MAX_DEVICE_STRIP = 1 << 24  # not on the CPU, where each strip is a dozen kernels to launch
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from models import cpu_segment, cuda_segment
 from models.devices import exact_device
-from models.pixelwise import every_pixel
+from models.pixelwise import MAX_ROW, every_pixel
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def segment_probabilities(probabilities: Tensor, height: int, width: int) -> Seg
         whole = cuda_segment.segment(probabilities, height, width)
         parts = cuda_segment.parts(whole, len(probabilities), height, width)
         return Segmentation(*parts, whole=whole)
-    if len(probabilities) * width > cpu_segment.MAX_ROW:  # only the CPU needs no whole row
+    if len(probabilities) * width > MAX_ROW:  # only the CPU needs no whole row
         probabilities = probabilities.cpu()
     if probabilities.device.type == "cpu":
         found = cpu_segment.segment(probabilities.detach().numpy(), height, width)

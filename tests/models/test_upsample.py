@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from models import corners, cpu_segment, pixelwise, upsample
+from models import corners, cpu_segment, numpy_segment, pixelwise, upsample
 from models.corners import Corners
 from models.devices import exact_device
 from models.pixelwise import every_pixel
@@ -36,10 +36,18 @@ SIZES = [  # (height, width) of the probabilities, and of the image
 sides = st.integers(1, 40)
 
 
-@pytest.fixture(params=[1.0, 0.0], ids=["between classes", "every pixel"])
+@pytest.fixture
+def by_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where there was no C compiler."""
+    monkeypatch.setattr(cpu_segment, "_compiled", lambda: None)
+
+
+@pytest.fixture(params=[None, 1.0, 0.0], ids=["compiled", "between classes", "every pixel"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Either way of computing, whatever suits the image."""
-    monkeypatch.setattr(cpu_segment, "MAX_MIXED", request.param)
+    """Each way of computing, whatever suits the image."""
+    if request.param is not None:
+        request.getfixturevalue("by_numpy")
+        monkeypatch.setattr(numpy_segment, "MAX_MIXED", request.param)
 
 
 def noise_of(num_classes: int, size: tuple[int, int], *, seed: int = 0) -> Tensor:
@@ -87,6 +95,7 @@ def test_equals_the_computation_on_the_whole_image(kind, size, image_size, num_c
     assert_as_the_book_has_it(segmentation, probabilities, image_size)
 
 
+@pytest.mark.usefixtures("way")
 def test_a_class_can_win_between_pixels_none_of_which_it_wins() -> None:
     """What choosing at low resolution would miss."""
     probabilities = torch.tensor([[0.55, 0.05], [0.4, 0.4], [0.05, 0.55]]).view(3, 1, 2)
@@ -96,6 +105,7 @@ def test_a_class_can_win_between_pixels_none_of_which_it_wins() -> None:
     assert segmentation.pixels.tolist() == [2, 2, 2]
 
 
+@pytest.mark.usefixtures("way")
 def test_a_class_can_win_with_little_more_than_a_quarter_of_the_highest() -> None:
     probabilities = torch.zeros(5, 2, 2)
     probabilities[:4].view(4, 4).fill_diagonal_(0.8)  # every corner is of a class of its own
@@ -106,6 +116,7 @@ def test_a_class_can_win_with_little_more_than_a_quarter_of_the_highest() -> Non
     assert segmentation.confidence[4] == pytest.approx(0.201)
 
 
+@pytest.mark.usefixtures("way")
 def test_a_class_can_win_with_a_little_less_than_its_equal_share() -> None:
     """Probabilities are rounded: their sum may be less than 1."""
     probabilities = torch.full((3, 8, 8), 0.33)
@@ -133,6 +144,7 @@ def test_working_piece_by_piece_changes_nothing(
     assert torch.allclose(pieces.confidence, whole.confidence)
 
 
+@pytest.mark.usefixtures("by_numpy")
 def test_pieces_are_no_larger_than_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = []
     interpolated = corners._interpolated
@@ -141,7 +153,7 @@ def test_pieces_are_no_larger_than_the_limit(monkeypatch: pytest.MonkeyPatch) ->
         sizes.append(len(positions))
         return interpolated(lines, positions, *samples)
 
-    monkeypatch.setattr(cpu_segment, "MAX_MIXED", 1.0)
+    monkeypatch.setattr(numpy_segment, "MAX_MIXED", 1.0)
     monkeypatch.setattr(corners, "MAX_ELEMENTS", 5 * 60)
     monkeypatch.setattr(corners, "_interpolated", noting)
     segment_probabilities(noise_of(5, (16, 16)), 50, 60)
@@ -149,21 +161,23 @@ def test_pieces_are_no_larger_than_the_limit(monkeypatch: pytest.MonkeyPatch) ->
     assert sum(sizes) <= 50 * 60
 
 
+@pytest.mark.usefixtures("by_numpy")
 @pytest.mark.parametrize(("kind", "every"), [(noise_of, True), (regions_of, False)])
 def test_what_is_little_but_noise_is_computed_row_by_row(
     monkeypatch: pytest.MonkeyPatch, kind: Callable[..., Tensor], every: bool
 ) -> None:
     called = Mock(wraps=every_pixel)
-    monkeypatch.setattr(cpu_segment, "every_pixel", called)
+    monkeypatch.setattr(numpy_segment, "every_pixel", called)
     segment_probabilities(kind(5, (64, 64)), 100, 100)
     assert called.called == every
 
 
+@pytest.mark.usefixtures("by_numpy")
 def test_a_row_too_long_for_memory_is_never_computed_whole(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(cpu_segment, "MAX_ROW", 5 * 1000)
-    monkeypatch.setattr(cpu_segment, "every_pixel", None)
+    monkeypatch.setattr(numpy_segment, "MAX_ROW", 5 * 1000)
+    monkeypatch.setattr(numpy_segment, "every_pixel", None)
     assert segment_probabilities(noise_of(5, (4, 64)), 2, 1001).pixels.sum() == 2002
 
 
@@ -178,6 +192,7 @@ def test_types_are_as_promised() -> None:
     assert segmentation.confidence.shape == (5,)
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("level", [1e-3, 0.0, torch.nan])
 def test_numbers_that_are_no_probabilities_have_an_answer_as_well(level: float) -> None:
     """Every class is below what the highest of probabilities cannot be below."""
@@ -186,9 +201,10 @@ def test_numbers_that_are_no_probabilities_have_an_answer_as_well(level: float) 
     assert segmentation.labels.max() < 4
 
 
+@pytest.mark.usefixtures("by_numpy")
 def test_only_classes_that_can_be_chosen_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     called = Mock(wraps=Corners)
-    monkeypatch.setattr(cpu_segment, "Corners", called)
+    monkeypatch.setattr(numpy_segment, "Corners", called)
     segment_probabilities(few_of(22, (32, 32)), 50, 60)
     planes, classes = called.call_args.args
     assert classes.tolist() == [1, 4, 7, 10, 13, 16, 19]
@@ -222,6 +238,7 @@ def test_other_numbers_become_float32_first(dtype: torch.dtype, size: tuple[int,
     assert torch.equal(found.confidence, expected.confidence)
 
 
+@pytest.mark.usefixtures("way")
 def test_the_order_of_the_elements_in_memory_does_not_matter() -> None:
     probabilities = noise_of(22, (32, 24))
     batch = probabilities[None].contiguous(memory_format=torch.channels_last)
@@ -229,6 +246,7 @@ def test_the_order_of_the_elements_in_memory_does_not_matter() -> None:
     assert torch.equal(segment_probabilities(batch[0], 50, 60).labels, expected.labels)
 
 
+@pytest.mark.usefixtures("way")
 def test_255_classes_fit_a_mask() -> None:
     probabilities = torch.zeros(255, 2, 2)
     probabilities[254, 0, 0] = 1
