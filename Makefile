@@ -20,7 +20,7 @@ help: ## what there is to make
 
 setup: $(STAMP) ## create .venv with the pinned dependencies
 
-$(STAMP): pyproject.toml requirements.lock models/segment.c
+$(STAMP): pyproject.toml requirements.lock $(wildcard models/*.[ch])
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from models.geometry import network_input, resize_pixels
+from models.grid import Grid, crop
 from models.manifest import InputSpec
 from models.private_import import import_private
-from models.tiling import Grid, crop
 
 TILES_PER_IMAGE = 4  # of one image in calibration: it is to see many images, not many tiles of one
 TRANSPOSED = "ConvolutionBackpropData", "GroupConvolutionBackpropData"

@@ -12,8 +12,8 @@ from functools import partial
 from torch import Tensor
 
 from models.geometry import resize_pixels
+from models.grid import Grid
 from models.manifest import Manifest
-from models.tiling import Grid
 from service.batcher import Answer, Batcher, Flow
 from service.budget import Aside, Hold
 from service.class_map import ClassMap

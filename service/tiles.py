@@ -5,8 +5,9 @@ from itertools import islice
 import torch
 from torch import Tensor
 
+from models.blend import Blend
+from models.grid import Grid, crop
 from models.manifest import Manifest
-from models.tiling import Blend, Grid, crop
 from models.upsample import Segmentation, segment_probabilities
 
 

@@ -14,12 +14,13 @@ from PIL import Image
 from torch import Tensor
 
 from models import Checkpoint, list_architectures, load_checkpoint, save_checkpoint
+from models.blend import Blend
 from models.cuda_segment import can_segment
 from models.geometry import normalise
+from models.grid import Grid
 from models.pixels import open_image, rgb_pixels
 from models.plain_jpeg import plain_jpeg_size
 from models.segmentation import segment_image
-from models.tiling import Blend, Grid
 from models.upsample import Segmentation, segment_probabilities
 from service.app import create_app
 from service.batcher import Batcher

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from models.geometry import PADDING_COLOR, normalise
+from models.grid import Axis, Grid, Tile, crop
 from models.manifest import InputSpec
-from models.tiling import Axis, Grid, Tile, crop, segment_tiled
+from models.tiling import segment_tiled
 from models.upsample import Segmentation, segment_logits
 from tests.networks import random_images, small_network
 

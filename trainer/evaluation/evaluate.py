@@ -10,10 +10,11 @@ from torch.utils.data import DataLoader
 
 from models.classes import ClassSet, generic_classes
 from models.geometry import network_input
+from models.grid import Tile
 from models.manifest import InputSpec, Manifest, Metrics
 from models.network import Forward, SegmentationNetwork
 from models.segmentation import forward_for
-from models.tiling import Tile, segment_tiled
+from models.tiling import segment_tiled
 from models.upsample import Segmentation, segment_logits
 from trainer.data.dataset import EvaluationSample, EvaluationSet, VocFolder
 from trainer.data.loader import leave_signals_to_the_run

@@ -1,0 +1,107 @@
+// One tile's share of the blended probabilities of an image, see models/blend.py: added to what it has
+// in common with the tiles before it, kept where tiles to come reach, and chosen from where none does.
+// A row at a time, so that only what tiles have in common is ever written to memory.
+
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "paint.h"
+#include "processor.h"
+
+typedef struct {
+    const float *planes;  // probabilities (classes, rows, columns), every row contiguous
+    int64_t plane, line;  // from a class to the next, from a row to the next
+    int64_t classes, rows, columns;
+    const float *row_weights, *column_weights;
+} Tile;
+
+// Sums in memory that a tile has in common with the one before it along one side, and will have with
+// the one after it: `reach` rows or columns of it, and those from `cut` on.
+typedef struct {
+    float *sums;
+    int64_t plane, line;
+    int64_t reach, cut;
+} Common;
+
+// With tiles on the left and on the right; as many columns are left as no later tile reaches.
+INLINE void share_columns(const Common *common, int64_t index, int64_t y, float *sums,
+                          int64_t columns) {
+    float *const there = common->sums + index * common->plane + y * common->line;
+    for (int64_t x = 0; x < common->reach; ++x) sums[x] += there[x];
+    memcpy(there, sums + common->cut, (columns - common->cut) * sizeof(float));
+}
+
+// With tiles above and below.
+INLINE void share_rows(const Common *common, int64_t index, int64_t y, float *sums,
+                       int64_t columns) {
+    float *const there = common->sums + index * common->plane;
+    if (y < common->reach) {
+        const float *const before = there + y * common->line;
+        for (int64_t x = 0; x < columns; ++x) sums[x] += before[x];
+    }
+    if (y >= common->cut)
+        memcpy(there + (y - common->cut) * common->line, sums, columns * sizeof(float));
+}
+
+// 0 where there is no memory.
+INLINE int blend_tile(const Tile *tile, const Common *across, const Common *down, int down_first,
+                      const Answer *answer) {
+    const int64_t width = with_room(tile->columns);
+    float *const weights = malloc((tile->classes + 1) * width * sizeof(float));
+    if (weights == NULL) return 0;
+    const Lines sums = {weights + width, width};
+    Choice every = {.count = (int)tile->classes};
+    for (int index = 0; index < every.count; ++index) every.classes[index] = index;
+    for (int64_t y = 0; y < tile->rows; ++y) {
+        for (int64_t x = 0; x < tile->columns; ++x)
+            weights[x] = tile->row_weights[y] * tile->column_weights[x];
+        const int64_t ahead = y + 1 < tile->rows ? tile->line : 0;
+        const int is_final = y < down->cut;
+        for (int64_t index = 0; index < tile->classes; ++index) {
+            const float *const from = tile->planes + index * tile->plane + y * tile->line;
+            float *const to = sums.values + index * width;
+            // of itself a processor does not foresee rows of many planes
+            for (int64_t x = 0; x < tile->columns; x += 16) __builtin_prefetch(from + x + ahead);
+            for (int64_t x = 0; x < tile->columns; ++x) to[x] = from[x] * weights[x];
+            if (down_first) {
+                share_rows(down, index, y, to, tile->columns);
+                if (is_final) share_columns(across, index, y, to, tile->columns);
+            } else {
+                share_columns(across, index, y, to, tile->columns);
+                share_rows(down, index, y, to, across->cut);
+            }
+        }
+        if (is_final) paint(&sums, &sums, 0.0f, &every, 0, (int)across->cut, y, answer);
+    }
+    free(weights);
+    return 1;
+}
+
+#ifdef __x86_64__
+AVX2 static int blend_avx2(const Tile *tile, const Common *across, const Common *down,
+                           int down_first, const Answer *answer) {
+    return blend_tile(tile, across, down, down_first, answer);
+}
+
+AVX512 static int blend_avx512(const Tile *tile, const Common *across, const Common *down,
+                               int down_first, const Answer *answer) {
+    return blend_tile(tile, across, down, down_first, answer);
+}
+#endif
+
+// `down_first`: of what both a tile below and one on the right reach, that below has it. By
+// `instructions` that the processor has; 0 where there is no memory.
+int blend(int by, const float *planes, int64_t plane, int64_t line, int64_t classes, int64_t rows,
+          int64_t columns, const float *row_weights, const float *column_weights,
+          const Common *across, const Common *down, int down_first, uint8_t *labels, int64_t width,
+          int64_t *pixels, double *confidence) {
+    const Tile tile = {planes, plane, line, classes, rows, columns, row_weights, column_weights};
+    const Answer answer = {labels, width, pixels, confidence};
+#ifdef __x86_64__
+    if (by == 2) return blend_avx512(&tile, across, down, down_first, &answer);
+    if (by == 1) return blend_avx2(&tile, across, down, down_first, &answer);
+#endif
+    (void)by;
+    return blend_tile(&tile, across, down, down_first, &answer);
+}

@@ -1,0 +1,48 @@
+"""What a C compiler made of the sources here where the package was installed, if there was one."""
+
+import ctypes
+import logging
+from functools import cache
+from importlib.util import find_spec
+from typing import Any
+
+logger = logging.getLogger(__name__)
+
+NAME = "models._compiled"  # as pyproject.toml has it; no module
+MAX_CLASSES = 256  # the sources' own
+POINTER, NUMBER, FLAG = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
+
+
+class Common(ctypes.Structure):
+    """As blend.c has it."""
+
+    _fields_ = (
+        ("sums", POINTER),
+        ("plane", NUMBER),
+        ("line", NUMBER),
+        ("reach", NUMBER),
+        ("cut", NUMBER),
+    )
+
+
+@cache
+def library() -> Any | None:
+    """Its functions run without Python's lock. None where it cannot be had, for a reason that is
+    logged once."""
+    found = find_spec(NAME)
+    if found is None or found.origin is None:
+        logger.info("masks are made the slower way: there was no C compiler at installation")
+        return None
+    try:
+        loaded = ctypes.CDLL(found.origin)
+    except OSError as error:
+        logger.warning("masks are made the slower way: %s", error)
+        return None
+    common = ctypes.POINTER(Common)
+    answer = [POINTER, POINTER]  # pixels, confidence
+    loaded.segment.argtypes = [FLAG, POINTER, *[NUMBER] * 7, POINTER, *answer]
+    loaded.blend.argtypes = [
+        *(FLAG, POINTER, *[NUMBER] * 5, POINTER, POINTER),
+        *(common, common, FLAG, POINTER, NUMBER, *answer),
+    ]
+    return loaded
