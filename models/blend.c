@@ -27,6 +27,7 @@ typedef struct {
 // With tiles on the left and on the right; as many columns are left as no later tile reaches.
 INLINE void share_columns(const Common *common, int64_t index, int64_t y, float *sums,
                           int64_t columns) {
+    if (common->reach == 0 && common->cut == columns) return;  // there is no other tile
     float *const there = common->sums + index * common->plane + y * common->line;
     for (int64_t x = 0; x < common->reach; ++x) sums[x] += there[x];
     memcpy(there, sums + common->cut, (columns - common->cut) * sizeof(float));
@@ -36,10 +37,8 @@ INLINE void share_columns(const Common *common, int64_t index, int64_t y, float 
 INLINE void share_rows(const Common *common, int64_t index, int64_t y, float *sums,
                        int64_t columns) {
     float *const there = common->sums + index * common->plane;
-    if (y < common->reach) {
-        const float *const before = there + y * common->line;
-        for (int64_t x = 0; x < columns; ++x) sums[x] += before[x];
-    }
+    if (y < common->reach)
+        for (int64_t x = 0; x < columns; ++x) sums[x] += there[y * common->line + x];
     if (y >= common->cut)
         memcpy(there + (y - common->cut) * common->line, sums, columns * sizeof(float));
 }

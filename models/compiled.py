@@ -39,10 +39,8 @@ def library() -> Any | None:
         logger.warning("masks are made the slower way: %s", error)
         return None
     common = ctypes.POINTER(Common)
-    answer = [POINTER, POINTER]  # pixels, confidence
+    answer: list[Any] = [POINTER, POINTER]  # pixels, confidence
     loaded.segment.argtypes = [FLAG, POINTER, *[NUMBER] * 7, POINTER, *answer]
-    loaded.blend.argtypes = [
-        *(FLAG, POINTER, *[NUMBER] * 5, POINTER, POINTER),
-        *(common, common, FLAG, POINTER, NUMBER, *answer),
-    ]
+    tile: list[Any] = [POINTER, *[NUMBER] * 5, POINTER, POINTER]
+    loaded.blend.argtypes = [FLAG, *tile, common, common, FLAG, POINTER, NUMBER, *answer]
     return loaded

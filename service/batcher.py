@@ -242,9 +242,11 @@ class Batcher:
         return self._closing and not self._flows
 
     def _take(self) -> list[_Job]:
-        """A unit from each request in turn, and no more than leaves the idle lanes their share."""
-        idle = max(1, self.engine.lanes - self._running)
-        count = pass_size(min(self.capacity, self._room(), -(-self._queued // idle)))
+        """A unit from each request in turn, and no more than leaves other lanes their share: idle
+        ones, and those of a CPU in any case, which have cores of their own to be busy with."""
+        on_cpu = self.engine.device.type == "cpu"
+        lanes = self.engine.lanes if on_cpu else max(1, self.engine.lanes - self._running)
+        count = pass_size(min(self.capacity, self._room(), -(-self._queued // lanes)))
         jobs: list[_Job] = []
         while self._turns and len(jobs) < count:
             flow = self._turns.popleft()

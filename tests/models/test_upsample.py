@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from models import corners, cpu_segment, numpy_segment, pixelwise, upsample
+from models import compiled, corners, numpy_segment, pixelwise, upsample
 from models.corners import Corners
 from models.devices import exact_device
 from models.pixelwise import every_pixel
@@ -39,7 +39,7 @@ sides = st.integers(1, 40)
 @pytest.fixture
 def by_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
     """As where there was no C compiler."""
-    monkeypatch.setattr(cpu_segment, "_compiled", lambda: None)
+    monkeypatch.setattr(compiled, "library", lambda: None)
 
 
 @pytest.fixture(params=[None, 1.0, 0.0], ids=["compiled", "between classes", "every pixel"])

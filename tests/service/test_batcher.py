@@ -177,6 +177,26 @@ class TestLanes:
             assert [mark_of(future) for future in futures] == [0, 1, 2, 3]
         assert max(len(marks) for marks in device.passes) <= 2
 
+    @pytest.mark.parametrize(("device_type", "size"), [("cpu", 2), ("cuda", 4)])
+    def test_a_busy_lane_has_its_share_where_it_is_a_core(
+        self, device_type: str, size: int
+    ) -> None:
+        """The last tiles of an image, all in one lane, would leave the others idle. A GPU's lanes
+        take turns with it."""
+        device = Device(lanes=2)
+        device.device = torch.device(device_type)
+        device.hold()
+        with started(device, capacity=8) as requests:
+            first = requests.one(9)
+            device.wait_until_busy()
+            flow = requests.flow()
+            with requests.batcher._wake:
+                futures = [flow.submit(unit(mark)) for mark in range(4)]
+            device.wait_until_busy()  # the other lane
+            device.free.set()
+            assert [mark_of(future) for future in (first, *futures)] == [9, 0, 1, 2, 3]
+        assert len(device.passes[1]) == size
+
     def test_a_pass_is_alone_when_nothing_else_runs_or_waits(self) -> None:
         device = Device(lanes=2)
         device.hold()

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from models import cpu_segment, cuda_segment, numpy_segment
+from models import compiled, cuda_segment, numpy_segment
 from models.cuda_segment import SOURCE, can_segment, parts_of_batch, segment_batch
 from models.upsample import Segmentation, segment_probabilities
 from tests.models.cuda.emulated import EmulatedKernel
@@ -46,7 +46,7 @@ def by_the_book(probabilities: Tensor, size: tuple[int, int]) -> Segmentation:
     """Without the kernel."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cuda_segment, "can_segment", lambda device: False)
-        patch.setattr(cpu_segment, "_compiled", lambda: None)
+        patch.setattr(compiled, "library", lambda: None)
         patch.setattr(numpy_segment, "MAX_MIXED", 0.0)  # every pixel
         return segment_probabilities(probabilities, *size)
 
