@@ -14,8 +14,9 @@ class Blend:
     """The weighted sum of the tiles' probabilities, added in the grid's order.
 
     A pixel's class is chosen, and its sums forgotten, with the last tile that reaches it. It holds
-    one tile's sums, and what tiles have in common with those to come: (K, overlap, across) float32
-    of the next band's, and the last columns of one tile.
+    what tiles have in common with those to come, float32 (K, overlap, across) of the next band's
+    and the last columns of one tile; while one is added, what that comes to: a row of it where it
+    is compiled, elsewhere all of it.
     """
 
     def __init__(self, grid: Grid, num_classes: int, device: torch.device) -> None:
