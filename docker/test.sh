@@ -166,6 +166,8 @@ expect "effective capabilities" 0000000000000000 "$(process_status CapEff)"
 expect "new privileges refused" 1 "$(process_status NoNewPrivs)"
 expect "root filesystem" ro "$(mount_mode /)"
 expect "checkpoints, in the service" ro "$(mount_mode /checkpoints)"
+expect "the C sources were compiled" True \
+    "$(in_service python -c 'from models import compiled; print(compiled.library() is not None)')"
 
 say "keys"
 in_container() { docker compose run --rm --no-deps -T "$@"; }
