@@ -101,4 +101,4 @@ docker-test: ## build both images with the running Docker engine and try them
 	docker/test.sh
 
 clean: ## remove what was built, keep data and runs
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist *.egg-info models/_compiled* .mypy_cache .pytest_cache .ruff_cache .hypothesis

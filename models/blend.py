@@ -38,7 +38,14 @@ class Blend:
         self._below = planes(along.common, across.length)
 
     def add(self, probability: Tensor) -> None:
-        """(K, h, w) of the next tile."""
+        """(K, h, w) of the next tile; ValueError where that is no tile of the grid."""
+        rows, columns = self._grid.rows, self._grid.columns
+        num_classes, height, width = probability.shape
+        if num_classes != len(self._pixels) or height < rows.span or width < columns.span:
+            raise ValueError(
+                f"a tile {num_classes} x {height} x {width}, expected "
+                f"{len(self._pixels)} x {rows.tile} x {columns.tile}"
+            )
         band, place = divmod(self._added, self._grid.across.count)
         probability = probability.to(self._device, torch.float32)
         if not (self._device.type == "cpu" and self._add_compiled(probability, band, place)):

@@ -34,13 +34,17 @@ def library() -> Any | None:
         logger.info("masks are made the slower way: there was no C compiler at installation")
         return None
     try:
-        loaded = ctypes.CDLL(found.origin)
-    except OSError as error:
+        return _declared(ctypes.CDLL(found.origin))
+    except (OSError, AttributeError) as error:  # of another machine, or of another version
         logger.warning("masks are made the slower way: %s", error)
         return None
+
+
+def _declared(loaded: Any) -> Any:
     common = ctypes.POINTER(Common)
     answer: list[Any] = [POINTER, POINTER]  # pixels, confidence
     loaded.segment.argtypes = [FLAG, POINTER, *[NUMBER] * 7, POINTER, *answer]
     tile: list[Any] = [POINTER, *[NUMBER] * 5, POINTER, POINTER]
     loaded.blend.argtypes = [FLAG, *tile, common, common, FLAG, POINTER, NUMBER, *answer]
+    loaded.instructions.argtypes = []
     return loaded

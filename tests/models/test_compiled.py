@@ -1,8 +1,10 @@
 """The compiled sources: there where they can be, and missed by nobody where they cannot."""
 
+import ctypes
 import logging
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from unittest.mock import Mock
 
 import pytest
@@ -36,3 +38,12 @@ def test_one_that_cannot_be_loaded_is_named(
     monkeypatch.setattr(compiled, "find_spec", lambda name: Mock(origin=str(broken)))
     assert compiled.library() is None
     assert "broken.so" in caplog.text
+
+
+def test_nor_one_of_another_version(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(ctypes, "CDLL", lambda origin: SimpleNamespace(segment=Mock()))
+    monkeypatch.setattr(compiled, "find_spec", lambda name: Mock(origin="old.so"))
+    assert compiled.library() is None
+    assert "blend" in caplog.text

@@ -130,3 +130,10 @@ def test_where_there_is_no_memory_that_is_said(monkeypatch: pytest.MonkeyPatch) 
     spec = spec_of(8, 8, 0.25)
     with pytest.raises(MemoryError, match="row of a tile"):
         Blend(Grid.over(8, 12, spec), 3, CPU).add(tile_of(3, spec, 0))
+
+
+@pytest.mark.parametrize("shape", [(2, 16, 24), (4, 16, 24), (3, 15, 24), (3, 16, 23)])
+def test_what_is_no_tile_of_the_grid_is_refused(shape: tuple[int, int, int]) -> None:
+    blend = Blend(Grid.over(40, 61, spec_of(16, 24, 0.25)), 3, CPU)
+    with pytest.raises(ValueError, match=r"a tile .* expected 3 x 16 x 24"):
+        blend.add(torch.zeros(shape))
