@@ -9,12 +9,13 @@ from typing import Any
 logger = logging.getLogger(__name__)
 
 NAME = "models._compiled"  # as pyproject.toml has it; no module
+INTERFACE = 1  # and
 MAX_CLASSES = 256  # the sources' own
 POINTER, NUMBER, FLAG = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
 
 
-class Common(ctypes.Structure):
-    """As blend.c has it."""
+class CommonLayout(ctypes.Structure):
+    """`Common` as blend.c has it."""
 
     _fields_ = (
         ("sums", POINTER),
@@ -31,20 +32,22 @@ def library() -> Any | None:
     logged once."""
     found = find_spec(NAME)
     if found is None or found.origin is None:
-        logger.info("masks are made the slower way: there was no C compiler at installation")
+        logger.info("masks are made the slower way: models/*.c were not compiled at installation")
         return None
     try:
         return _declared(ctypes.CDLL(found.origin))
-    except (OSError, AttributeError) as error:  # of another machine, or of another version
+    except (OSError, AttributeError) as error:
         logger.warning("masks are made the slower way: %s", error)
         return None
 
 
 def _declared(loaded: Any) -> Any:
-    common = ctypes.POINTER(Common)
+    """OSError or AttributeError for one of another version."""
+    if loaded.interface() != INTERFACE:
+        raise OSError(f"{loaded._name} is of another version; install again")
+    common = ctypes.POINTER(CommonLayout)
     answer: list[Any] = [POINTER, POINTER]  # pixels, confidence
     loaded.segment.argtypes = [FLAG, POINTER, *[NUMBER] * 7, POINTER, *answer]
     tile: list[Any] = [POINTER, *[NUMBER] * 5, POINTER, POINTER]
     loaded.blend.argtypes = [FLAG, *tile, common, common, FLAG, POINTER, NUMBER, *answer]
-    loaded.instructions.argtypes = []
     return loaded

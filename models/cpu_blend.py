@@ -17,10 +17,10 @@ class Common:
     reach: int
     cut: int
 
-    def in_memory(self, *, turned: bool) -> compiled.Common:
+    def in_memory(self, *, turned: bool) -> compiled.CommonLayout:
         sums = self.sums.transpose(1, 2) if turned else self.sums  # (K, rows, columns)
         plane, line, _ = sums.stride()
-        return compiled.Common(sums.data_ptr(), plane, line, self.reach, self.cut)
+        return compiled.CommonLayout(sums.data_ptr(), plane, line, self.reach, self.cut)
 
 
 def blend_tile(

@@ -13,6 +13,8 @@ def segment(values: Values, height: int, width: int) -> tuple[Labels, Numbers, N
     if library is None:
         return numpy_segment.segment(values, height, width)
     num_classes, source_height, source_width = values.shape
+    if not values.size:
+        raise ValueError(f"no probabilities: {num_classes} x {source_height} x {source_width}")
     if num_classes > compiled.MAX_CLASSES:
         raise ValueError(f"{num_classes} classes; at most {compiled.MAX_CLASSES}")
     if values.strides[2] != values.itemsize:

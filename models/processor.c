@@ -11,3 +11,5 @@ int instructions(void) {
     return 0;
 #endif
 }
+
+int interface(void) { return 1; }

@@ -12,4 +12,8 @@
 // runs, because it may not be the one that this is translated on.
 int instructions(void);
 
+// As models/compiled.py has it: raised with every change of what a function takes, for a library that
+// was left from before is not to be called.
+int interface(void);
+
 #endif

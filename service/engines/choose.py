@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from models import Checkpoint
+from models import Checkpoint, compiled
 from models.devices import choose_device, has_fast_bf16
 from service.engines.cuda_engine import CudaEngine
 from service.engines.cuda_waiting import let_threads_sleep
@@ -81,6 +81,8 @@ def choose_engine(checkpoint: Checkpoint, wishes: Wishes) -> Choice:
     device = choose_device(wishes.device)
     if device.type == "cuda":
         let_threads_sleep(device)
+    elif device.type == "cpu":
+        compiled.library()  # whose absence is to be told of now, not with the first upload
     refused: list[str] = []
     gate = _Gate(checkpoint, device, wishes.golden_images)
     for candidate in _candidates(checkpoint, device, wishes):

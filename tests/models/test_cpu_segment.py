@@ -97,12 +97,43 @@ def test_values_are_read_where_they_lie() -> None:
 
 
 @pytest.mark.usefixtures("instructions")
-def test_the_lowest_of_equals_is_chosen() -> None:
-    values = np.full((9, 6, 7), 0.1, np.float32)
-    values[[2, 5, 8]] = 0.2
+@pytest.mark.parametrize("level", [0.2, -0.2])
+def test_the_lowest_of_equals_is_chosen(level: float) -> None:
+    values = np.full((9, 6, 7), level - 0.1, np.float32)
+    values[[2, 5, 8]] = level
     labels, pixels, _ = cpu_segment.segment(values, 20, 30)
     assert (labels == 2).all()
     assert pixels.tolist() == [0, 0, 600, 0, 0, 0, 0, 0, 0]
+
+
+@pytest.mark.usefixtures("instructions")
+@pytest.mark.parametrize("width", [700, 350, 10])
+def test_a_class_that_is_high_in_one_column_is_found(width: int) -> None:
+    for column in (0, 5, 8, 254, 255, 256, 257, 300, 511, 512, 691, 692, 699):
+        values = np.full((3, 2, 700), 0.001, np.float32)
+        values[0] = 0.1
+        values[1, :, column] = 100.0
+        assert_as_the_book_has_it(cpu_segment.segment(values, 3, width), values, 3, width)
+        if width >= 350:
+            assert cpu_segment.segment(values, 3, width)[1][1] > 0
+
+
+@pytest.mark.usefixtures("instructions")
+@pytest.mark.parametrize("row", [0, 1])
+@pytest.mark.parametrize("column", [0, 3, 7, 8, 15, 20])
+def test_nobody_is_ruled_out_by_what_is_higher_elsewhere(row: int, column: int) -> None:
+    values = np.full((6, 2, 21), 0.02, np.float32)
+    values[0] = 0.9
+    values[:, row, column] = 0.16
+    values[1, row, column] = 0.2
+    assert cpu_segment.segment(values, 2, 21)[0][row, column] == 1
+
+
+@pytest.mark.usefixtures("instructions")
+@pytest.mark.parametrize("shape", [(0, 4, 5), (3, 0, 5), (3, 4, 0)])
+def test_nothing_is_refused(shape: tuple[int, int, int]) -> None:
+    with pytest.raises(ValueError, match="no probabilities: {} x {} x {}".format(*shape)):
+        cpu_segment.segment(np.zeros(shape, np.float32), 4, 4)
 
 
 @pytest.mark.usefixtures("instructions")

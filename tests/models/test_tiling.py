@@ -165,6 +165,18 @@ class TestAxis:
             assert max(share[1], share[-2]) < 0.02
 
 
+class TestGrid:
+    @pytest.mark.parametrize(("size", "turned"), [((40, 90), True), ((90, 40), False)])
+    def test_bands_run_along_the_shorter_side(self, size: tuple[int, int], turned: bool) -> None:
+        """What a band has in common with the next is all that is kept of it."""
+        grid = Grid.over(*size, spec_of(16, 16))
+        assert grid.turned == turned
+        assert grid.across.length == 40
+        first, second = list(grid)[:2]
+        assert (first.left == second.left) == turned
+        assert (first.top == second.top) != turned
+
+
 class TestSegmentTiled:
     @pytest.mark.parametrize("size", SIZES)
     @pytest.mark.parametrize("overlap", [0.0, 0.25, 0.5])

@@ -109,11 +109,11 @@ def test_a_class_can_win_between_pixels_none_of_which_it_wins() -> None:
 def test_a_class_can_win_with_little_more_than_a_quarter_of_the_highest() -> None:
     probabilities = torch.zeros(5, 2, 2)
     probabilities[:4].view(4, 4).fill_diagonal_(0.8)  # every corner is of a class of its own
-    probabilities[4] = 0.201
+    probabilities[4] = 0.2004
     segmentation = segment_probabilities(probabilities, 1, 1)
     assert segmentation.labels.tolist() == [[4]]
     assert segmentation.pixels.tolist() == [0, 0, 0, 0, 1]
-    assert segmentation.confidence[4] == pytest.approx(0.201)
+    assert segmentation.confidence[4] == pytest.approx(0.2004)
 
 
 @pytest.mark.usefixtures("way")

@@ -168,14 +168,17 @@ class TestLanes:
             assert [mark_of(future) for future in futures] == [0, 1]
         assert sorted(device.passes) == [[0], [1]]
 
-    def test_idle_lanes_share_what_waits(self) -> None:
+    @pytest.mark.parametrize("device_type", ["cpu", "cuda"])
+    @pytest.mark.parametrize(("count", "size"), [(4, 2), (3, 2), (1, 1)])
+    def test_idle_lanes_share_what_waits(self, device_type: str, count: int, size: int) -> None:
         device = Device(lanes=2)
+        device.device = torch.device(device_type)
         with started(device, capacity=8) as requests:
             flow = requests.flow()
-            with requests.batcher._wake:  # four units at once, before any lane looks
-                futures = [flow.submit(unit(mark)) for mark in range(4)]
-            assert [mark_of(future) for future in futures] == [0, 1, 2, 3]
-        assert max(len(marks) for marks in device.passes) <= 2
+            with requests.batcher._wake:  # several units at once, before any lane looks
+                futures = [flow.submit(unit(mark)) for mark in range(count)]
+            assert [mark_of(future) for future in futures] == list(range(count))
+        assert max(len(marks) for marks in device.passes) == size
 
     @pytest.mark.parametrize(("device_type", "size"), [("cpu", 2), ("cuda", 4)])
     def test_a_busy_lane_has_its_share_where_it_is_a_core(

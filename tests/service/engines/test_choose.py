@@ -3,12 +3,13 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
 from torch import Tensor
 
-from models import Checkpoint, ModelError
+from models import Checkpoint, ModelError, compiled
 from service.engines import choose
 from service.engines.choose import Wishes, choose_engine
 from service.engines.torch_engine import TorchEngine
@@ -69,6 +70,17 @@ class TestAutomatic:
         assert choice.engine.name == "openvino float32"
         assert "no bfloat16" in choice.reason
         assert "with AVX512-VNNI int8 is faster" in choice.reason
+
+    def test_on_a_cpu_a_missing_library_is_told_of_now(
+        self, checkpoint: Checkpoint, wishes: Wishes, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Not with the first upload."""
+        asked = Mock(return_value=None)
+        monkeypatch.setattr(compiled, "library", asked)
+        monkeypatch.setattr(choose, "_candidates", lambda *_: iter(()))
+        with pytest.raises(StartupError):
+            choose_engine(checkpoint, replace(wishes, device="cpu"))
+        asked.assert_called_once_with()
 
     def test_takes_pytorch_without_openvino(
         self, checkpoint: Checkpoint, wishes: Wishes, bf16: None, no_openvino: None
