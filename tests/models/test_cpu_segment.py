@@ -127,6 +127,8 @@ def test_nobody_is_ruled_out_by_what_is_higher_elsewhere(row: int, column: int) 
     values[:, row, column] = 0.16
     values[1, row, column] = 0.2
     assert cpu_segment.segment(values, 2, 21)[0][row, column] == 1
+    # a hundredth of the way from that row to the other
+    assert cpu_segment.segment(values, 100, 21)[0][(25, 74)[row], column] == 1
 
 
 @pytest.mark.usefixtures("instructions")
