@@ -9,8 +9,8 @@ from typing import Any
 logger = logging.getLogger(__name__)
 
 NAME = "models._compiled"  # as pyproject.toml has it; no module
-INTERFACE = 1  # and
-MAX_CLASSES = 256  # the sources' own
+INTERFACE = 1  # as processor.c has it
+MAX_CLASSES = 256  # as paint.h has it
 POINTER, NUMBER, FLAG = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
 
 
