@@ -8,7 +8,10 @@ from models.winners import Labels, Numbers, Values
 
 
 def segment(values: Values, height: int, width: int) -> tuple[Labels, Numbers, NDArray[np.float64]]:
-    """float32 probabilities (K, h, w) -> labels, pixels, confidence: see `Segmentation`."""
+    """float32 probabilities (K, h, w) -> labels, pixels, confidence: see `Segmentation`.
+
+    ValueError for nothing at all, or more classes than a label has values; MemoryError.
+    """
     library = compiled.library()
     if library is None:
         return numpy_segment.segment(values, height, width)

@@ -46,7 +46,7 @@ typedef struct {
     int64_t at;                            // -1: none
     uint32_t highest[PARTS][MAX_CLASSES];  // of each class
     uint32_t lowest[PARTS];                // of what is highest in a pixel
-    uint8_t has[PARTS][MAX_CLASSES];       // whether a class is among
+    uint8_t has[PARTS][MAX_CLASSES];       // whether `lines` have a class
     Lines lines;                           // the row, interpolated to the columns
 } Row;
 
@@ -152,7 +152,7 @@ INLINE void widen(const Source *source, const Columns *columns, int part, const 
 }
 
 // `paint` of whatever numbers, pixel by pixel. One without a number has the last class and NaN, as
-// the other ways have it.
+// numpy_segment.py and segment.cu have it.
 static void paint_any(const Lines *above, const Lines *below, float weight, int classes, int begin,
                       int end, int64_t y, const Answer *answer) {
     for (int x = begin; x < end; ++x) {
