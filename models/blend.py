@@ -37,33 +37,33 @@ class Blend:
         self._beside = planes(along.span, across.common)
         self._below = planes(along.common, across.length)
 
-    def add(self, probability: Tensor) -> None:
+    def add(self, logits: Tensor) -> None:
         """(K, h, w) of the next tile; ValueError where that is no tile of the grid."""
         rows, columns = self._grid.rows, self._grid.columns
-        num_classes, height, width = probability.shape
+        num_classes, height, width = logits.shape
         if num_classes != len(self._pixels) or height < rows.span or width < columns.span:
             raise ValueError(
                 f"a tile {num_classes} x {height} x {width}, expected "
                 f"{len(self._pixels)} x {rows.tile} x {columns.tile}"
             )
         band, place = divmod(self._added, self._grid.across.count)
-        probability = probability.to(self._device, torch.float32)
-        if not (self._device.type == "cpu" and self._add_compiled(probability, band, place)):
-            self._add_by_operators(probability, band, place)
+        logits = logits.to(self._device)
+        if not (self._device.type == "cpu" and self._add_compiled(logits, band, place)):
+            self._add_by_operators(logits.float().softmax(0), band, place)
         self._added += 1
 
     def finish(self) -> Segmentation:
         """The whole image's answer, once every tile was added."""
         return Segmentation(self._labels, self._pixels, self._confidence)
 
-    def _add_compiled(self, probability: Tensor, band: int, place: int) -> bool:
+    def _add_compiled(self, logits: Tensor, band: int, place: int) -> bool:
         """False where it was not compiled."""
         along, across = self._grid.along, self._grid.across
         top, left = along.start(band), across.start(place)
         beside = Common(self._beside, across.reached(place), across.step(place))
         below = Common(self._below[:, :, left:], along.reached(band), along.step(band))
         return blend_tile(
-            probability,
+            logits,
             (along.weights(band), across.weights(place)),
             below,
             beside,

@@ -9,9 +9,24 @@ from typing import Any
 logger = logging.getLogger(__name__)
 
 NAME = "models._compiled"  # as pyproject.toml has it; no module
-INTERFACE = 1  # as processor.c has it
+INTERFACE = 2  # as processor.c has it
 MAX_CLASSES = 256  # as paint.h has it
 POINTER, NUMBER, FLAG = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
+
+
+class LogitsLayout(ctypes.Structure):
+    """`Logits` as logits.h has it."""
+
+    _fields_ = (
+        ("values", POINTER),
+        ("is_bfloat16", NUMBER),
+        ("plane", NUMBER),
+        ("line", NUMBER),
+        ("column", NUMBER),
+        ("classes", NUMBER),
+        ("height", NUMBER),
+        ("width", NUMBER),
+    )
 
 
 class CommonLayout(ctypes.Structure):
@@ -45,9 +60,9 @@ def _declared(loaded: Any) -> Any:
     """OSError or AttributeError for one of another version."""
     if loaded.interface() != INTERFACE:
         raise OSError(f"{loaded._name} is of another version; install again")
-    common = ctypes.POINTER(CommonLayout)
+    logits, common = ctypes.POINTER(LogitsLayout), ctypes.POINTER(CommonLayout)
+    weights: list[Any] = [POINTER, POINTER]  # of rows, of columns
     answer: list[Any] = [POINTER, POINTER]  # pixels, confidence
-    loaded.segment.argtypes = [FLAG, POINTER, *[NUMBER] * 7, POINTER, *answer]
-    tile: list[Any] = [POINTER, *[NUMBER] * 5, POINTER, POINTER]
-    loaded.blend.argtypes = [FLAG, *tile, common, common, FLAG, POINTER, NUMBER, *answer]
+    loaded.segment.argtypes = [FLAG, logits, NUMBER, NUMBER, POINTER, *answer]
+    loaded.blend.argtypes = [FLAG, logits, *weights, common, common, FLAG, POINTER, NUMBER, *answer]
     return loaded

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from models import compiled
+from models.cpu_logits import LogitsInMemory
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Common:
 
 
 def blend_tile(
-    probability: Tensor,
+    logits: Tensor,
     weights: tuple[Tensor, Tensor],
     below: Common,
     beside: Common,
@@ -34,26 +35,21 @@ def blend_tile(
     *,
     turned: bool,
 ) -> bool:
-    """Adds float32 (K, h, w) times the product of the `weights` along and across, as far as those
-    reach. What no later tile reaches goes to `labels` (along, across), which begin with the tile,
-    to `pixels` int64 (K,) and `confidence` float64 (K,). `turned` says that rows in memory are
-    across. False where blend.c was not compiled."""
+    """Adds the softmax of (K, h, w) times the product of the `weights` along and across, as far as
+    those reach. What no later tile reaches goes to `labels` (along, across), which begin with the
+    tile, to `pixels` int64 (K,) and `confidence` float64 (K,). `turned` says that rows in memory
+    are across. False where blend.c was not compiled; ValueError as `LogitsInMemory`."""
     library = compiled.library()
-    num_classes = len(probability)
-    if library is None or num_classes > compiled.MAX_CLASSES:
+    if library is None:
         return False
-    if probability.stride(2) != 1:
-        probability = probability.contiguous()
     if turned:
         labels = labels.T
         rows, columns, right, down = weights[1], weights[0], below, beside
     else:
         rows, columns, right, down = weights[0], weights[1], beside, below
-    plane, line, _ = probability.stride()
+    tile = LogitsInMemory(logits[:, : len(rows), : len(columns)])
     if not library.blend(
-        library.instructions(),
-        *(probability.data_ptr(), plane, line, num_classes, len(rows), len(columns)),
-        *(rows.data_ptr(), columns.data_ptr()),
+        *(library.instructions(), byref(tile), rows.data_ptr(), columns.data_ptr()),
         *(byref(right.in_memory(turned=turned)), byref(down.in_memory(turned=turned)), turned),
         *(labels.data_ptr(), labels.stride(0), pixels.data_ptr(), confidence.data_ptr()),
     ):

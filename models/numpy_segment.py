@@ -1,4 +1,4 @@
-"""`cpu_segment` by NumPy, where its source was not compiled: see `corners`.
+"""`segment_probabilities` on the CPU, and `cpu_segment` where that was not compiled: see `corners`.
 
 It takes fewer and shorter steps than PyTorch, and to make or to free one of PyTorch's tensors gives
 Python's lock away, for which the threads of a service wait as long as for the work.

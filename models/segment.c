@@ -1,59 +1,56 @@
-// Class probabilities at a network's resolution to a label for every pixel of the image, in one pass
-// and no more memory than a few rows': what segment.cu does on GPUs, for a CPU.
+// Logits at a network's resolution to a label for every pixel of the image, in one pass and no more
+// memory than a few rows': their softmax, and what segment.cu does with it on GPUs.
 //
-// A pixel lies between four of the source's, so it can have a class only if that comes to a quarter
-// of the highest at one of them. Rows are computed in parts, each for the classes that can be chosen
-// there: on photographs one or two, whatever the network's number.
+// A pixel lies between four of the source's, so it can have a class only if the probability of that
+// comes to a quarter of the highest at one of them. Rows are computed in parts, each for the classes
+// that can be chosen there: on photographs one or two, whatever the network's number.
 
 #include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "logits.h"
 #include "paint.h"
 #include "processor.h"
 
 enum {
-    PART = 256,             // columns of the image
+    STRIPE = 4096,  // columns of the image; a wider one is computed in several: it may have millions
     PARTS = 16,
-    STRIPE = PARTS * PART,  // a wider image is computed in several: a row may have millions
+    LEAST_PART = 64,  // columns of the source
 };
 
-static const uint32_t LARGEST = 0x7f7fffff;  // number; infinity, NaN and what is below 0 is above
-static const float NEAR = 0.2499f;           // a quarter, but for rounding
-
-typedef struct {
-    const float *planes;  // probabilities (classes, height, width), every row contiguous
-    int64_t plane, line;  // from a class to the next, from a row to the next
-    int64_t height, width;
-    int classes;
-} Source;
+static const float NEAR = 0.2499f;  // a quarter, but for rounding
 
 typedef struct {
     int64_t low, next;
     float weight;
 } Place;
 
-// Some columns of the image, and those of the source between which they lie.
+// Some columns of the image, those of the source between which they lie, and the parts of either:
+// an image's column belongs to the part that has the lower of its source's.
 typedef struct {
     int width;
     int low[STRIPE], next[STRIPE];
     float weight[STRIPE];
+    int parts, begins[PARTS + 1];
+    int64_t source_begins[PARTS + 1];
 } Columns;
 
 // A row of the source as far as some columns of the image reach.
 typedef struct {
-    int64_t at;                            // -1: none
-    uint32_t highest[PARTS][MAX_CLASSES];  // of each class
-    uint32_t lowest[PARTS];                // of what is highest in a pixel
-    uint8_t has[PARTS][MAX_CLASSES];       // whether `lines` have a class
-    Lines lines;                           // the row, interpolated to the columns
+    int64_t at;            // -1: none
+    float *probabilities;  // (classes, plane)
+    int64_t plane;
+    Range ranges[PARTS];
+    uint8_t has[PARTS][MAX_CLASSES];  // whether `lines` have a class
+    Lines lines;                      // the row, interpolated to the columns
 } Row;
 
 // A part between two rows.
 typedef struct {
     Choice choice;  // what can be chosen there
-    int regular;    // all are numbers, and none is below 0
+    int regular;    // all are numbers
 } Between;
 
 // As models/samples.py has it: pixel centres are aligned, beyond the outermost nothing changes.
@@ -64,90 +61,79 @@ INLINE Place place(int64_t at, int64_t source, int64_t length) {
     return (Place){low, low + 1 < source ? low + 1 : low, (float)(inside - low)};
 }
 
-// Where a part of the columns ends.
-INLINE int end_of(const Columns *columns, int part) {
-    return least((part + 1) * PART, columns->width);
-}
-
-// As many numbers as there are, and the first again for what is missing.
-INLINE Bits load(const float *from, int64_t count) {
-    if (count >= LANES) return *(const Bits *)from;
-    float few[LANES];
-    for (int lane = 0; lane < LANES; ++lane) few[lane] = from[lane < count ? lane : 0];
-    return *(const Bits *)few;
-}
-
-INLINE void survey(const Source *source, const Columns *columns, int part, Row *row) {
-    const int64_t begin = columns->low[part * PART];
-    const int64_t count = columns->next[end_of(columns, part) - 1] + 1 - begin;
-    const float *const planes = source->planes + row->at * source->line + begin;
-    const int64_t ahead = row->at + 1 < source->height ? source->line : 0;
-    Bits lowest = (Bits){0} + LARGEST;
-    memset(row->highest[part], 0, sizeof(uint32_t) * source->classes);
-    memset(row->has[part], 0, source->classes);
-    for (int64_t some = 0; some < count; some += PART) {
-        const int64_t most = count - some < PART ? count - some : PART;
-        Bits best[PART / LANES] = {{0}};
-        for (int index = 0; index < source->classes; ++index) {
-            const float *const from = planes + index * source->plane + some;
-            // of itself a processor does not foresee rows of many planes
-            for (int64_t at = 0; at < most; at += 16) __builtin_prefetch(from + at + ahead);
-            Bits highest = {0};
-            for (int64_t at = 0; at < most; at += LANES) {
-                const Bits values = load(from + at, most - at);
-                highest = where(values > highest, values, highest);
-                best[at / LANES] = where(values > best[at / LANES], values, best[at / LANES]);
-            }
-            uint32_t *const found = &row->highest[part][index];
-            for (int lane = 0; lane < LANES; ++lane)
-                *found = highest[lane] > *found ? highest[lane] : *found;
+// Each column of the image's begin to end.
+INLINE void find_columns(int64_t source, int64_t length, int64_t begin, int64_t end,
+                         Columns *columns) {
+    columns->width = (int)(end - begin);
+    for (int x = 0; x < columns->width; ++x) {
+        const Place found = place(begin + x, source, length);
+        columns->low[x] = (int)found.low;
+        columns->next[x] = (int)found.next;
+        columns->weight[x] = found.weight;
+    }
+    const int64_t first = columns->low[0], last = columns->next[columns->width - 1];
+    const int64_t even = (last - first) / PARTS + 1;
+    const int64_t part = even < LEAST_PART ? LEAST_PART : (even + 15) / 16 * 16;
+    columns->parts = 0;
+    for (int x = 0; x < columns->width; ++x)
+        while (columns->low[x] >= first + columns->parts * part) {
+            columns->begins[columns->parts] = x;
+            columns->source_begins[columns->parts] = first + columns->parts * part;
+            columns->parts += 1;
         }
-        for (int64_t at = 0; at < most; at += LANES)
-            lowest = where(best[at / LANES] < lowest, best[at / LANES], lowest);
-    }
-    row->lowest[part] = LARGEST;
-    for (int lane = 0; lane < LANES; ++lane)
-        if (lowest[lane] < row->lowest[part]) row->lowest[part] = lowest[lane];
+    columns->begins[columns->parts] = columns->width;
+    columns->source_begins[columns->parts] = last + 1;
 }
 
-INLINE void choose(const Source *source, const Row *above, const Row *below, int part,
+// Adds a pixel to what a part has.
+INLINE void add_column(const Logits *source, const Row *row, int64_t x, Range *range) {
+    float best = 0;
+    for (int64_t index = 0; index < source->classes; ++index) {
+        const float value = row->probabilities[index * row->plane + x];
+        if (value > range->highest[index]) range->highest[index] = value;
+        if (!(value <= best)) best = value;  // no number if it has none: then no class has one
+    }
+    if (best < range->lowest || isnan(best)) range->lowest = best;
+}
+
+INLINE void reach(int lanes, const Logits *source, const Columns *columns, int64_t at, Row *row) {
+    if (row->at == at) return;
+    row->at = at;
+    for (int part = 0; part < columns->parts; ++part) {
+        const int64_t *const begin = &columns->source_begins[part];
+        soften(lanes, source, at, begin[0], begin[1], row->probabilities, row->plane,
+               &row->ranges[part]);
+        memset(row->has[part], 0, source->classes);
+        // an image's column lies between a part's last one and the next part's first
+        if (part > 0) add_column(source, row, begin[0], &row->ranges[part - 1]);
+    }
+}
+
+INLINE void choose(const Logits *source, const Range *above, const Range *below,
                    Between *between) {
-    const uint32_t *const one = above->highest[part], *const other = below->highest[part];
-    const uint32_t lowest =
-        above->lowest[part] < below->lowest[part] ? above->lowest[part] : below->lowest[part];
-    float bound;
-    memcpy(&bound, &lowest, sizeof(bound));
-    bound *= NEAR;
-    uint32_t bits;
-    memcpy(&bits, &bound, sizeof(bits));
+    const float lowest = above->lowest < below->lowest ? above->lowest : below->lowest;
     Choice *const choice = &between->choice;
+    between->regular = !isnan(above->lowest) && !isnan(below->lowest);
     choice->count = 0;
-    between->regular = 1;
     for (int index = 0; index < source->classes; ++index) {
-        const uint32_t highest = one[index] > other[index] ? one[index] : other[index];
+        const float one = above->highest[index], other = below->highest[index];
         choice->classes[choice->count] = index;
-        choice->count += highest >= bits;
-        between->regular &= highest <= LARGEST;
+        choice->count += !between->regular || (one > other ? one : other) >= NEAR * lowest;
     }
-    if (between->regular) return;
-    choice->count = source->classes;
-    for (int index = 0; index < source->classes; ++index) choice->classes[index] = index;
 }
 
-INLINE void widen(const Source *source, const Columns *columns, int part, const Choice *choice,
-                  Row *row) {
-    const int begin = part * PART, end = end_of(columns, part);
+INLINE void widen(const Columns *columns, int part, const Choice *choice, Row *row) {
+    const int begin = columns->begins[part], end = columns->begins[part + 1];
     for (int turn = 0; turn < choice->count; ++turn) {
         const int index = choice->classes[turn];
         if (row->has[part][index]) continue;
         row->has[part][index] = 1;
-        const float *const from = source->planes + index * source->plane + row->at * source->line;
+        const float *const from = row->probabilities + index * row->plane;
         float *const values = row->lines.values + index * row->lines.width;
         for (int x = begin; x < end; ++x) {
             const float left = from[columns->low[x]], right = from[columns->next[x]];
             values[x] = left + columns->weight[x] * (right - left);
         }
-        for (int x = end; x % LANES; ++x) values[x] = 0.0f;
     }
 }
 
@@ -178,13 +164,7 @@ static void paint_any(const Lines *above, const Lines *below, float weight, int 
     }
 }
 
-INLINE void reach(const Source *source, const Columns *columns, int64_t at, Row *row) {
-    if (row->at == at) return;
-    row->at = at;
-    for (int part = 0; part * PART < columns->width; ++part) survey(source, columns, part, row);
-}
-
-INLINE void segment_columns(const Source *source, const Columns *columns, int64_t height,
+INLINE void segment_columns(int lanes, const Logits *source, const Columns *columns, int64_t height,
                             Row *above, Row *below, Between parts[PARTS], const Answer *answer) {
     above->at = below->at = -1;
     int64_t low = -1;
@@ -197,44 +177,44 @@ INLINE void segment_columns(const Source *source, const Columns *columns, int64_
                 above = below;
                 below = row;
             }
-            reach(source, columns, rows.low, above);
-            reach(source, columns, rows.next, below);
-            for (int part = 0; part * PART < columns->width; ++part) {
-                choose(source, above, below, part, &parts[part]);
-                widen(source, columns, part, &parts[part].choice, above);
-                widen(source, columns, part, &parts[part].choice, below);
+            reach(lanes, source, columns, rows.low, above);
+            reach(lanes, source, columns, rows.next, below);
+            for (int part = 0; part < columns->parts; ++part) {
+                choose(source, &above->ranges[part], &below->ranges[part], &parts[part]);
+                widen(columns, part, &parts[part].choice, above);
+                widen(columns, part, &parts[part].choice, below);
             }
         }
-        for (int part = 0; part * PART < columns->width; ++part) {
-            const int begin = part * PART, end = end_of(columns, part);
+        for (int part = 0; part < columns->parts; ++part) {
+            const int begin = columns->begins[part], end = columns->begins[part + 1];
             const Lines *const high = &above->lines, *const other = &below->lines;
             if (parts[part].regular)
                 paint(high, other, rows.weight, &parts[part].choice, begin, end, y, answer);
             else
-                paint_any(high, other, rows.weight, source->classes, begin, end, y, answer);
+                paint_any(high, other, rows.weight, (int)source->classes, begin, end, y, answer);
         }
     }
 }
 
 // 0 where there is no memory.
-INLINE int segment_image(const Source *source, int64_t height, int64_t width, Answer answer) {
-    const int64_t wide = with_room(width < STRIPE ? width : STRIPE);
-    float *const values = malloc(2 * source->classes * wide * sizeof(float));
+INLINE int segment_image(int lanes, const Logits *source, int64_t height, int64_t width,
+                         Answer answer) {
+    const int64_t across = with_room(width < STRIPE ? width : STRIPE);
+    const int64_t plane = with_room(source->width), size = source->classes * (across + plane);
+    float *const values = calloc(2 * size, sizeof(float));  // vectors reach beyond the last column
     if (values == NULL) return 0;
-    Row above, below;
-    above.lines = (Lines){values, wide};
-    below.lines = (Lines){values + source->classes * wide, wide};
+    Row rows[2];
+    for (int index = 0; index < 2; ++index) {
+        rows[index].lines = (Lines){values + index * size, across};
+        rows[index].probabilities = values + index * size + source->classes * across;
+        rows[index].plane = plane;
+    }
     Columns columns;
     Between parts[PARTS];
     for (int64_t begin = 0; begin < width; begin += STRIPE) {
-        columns.width = width - begin < STRIPE ? (int)(width - begin) : STRIPE;
-        for (int x = 0; x < columns.width; ++x) {
-            const Place found = place(begin + x, source->width, width);
-            columns.low[x] = (int)found.low;
-            columns.next[x] = (int)found.next;
-            columns.weight[x] = found.weight;
-        }
-        segment_columns(source, &columns, height, &above, &below, parts, &answer);
+        const int64_t end = width - begin < STRIPE ? width : begin + STRIPE;
+        find_columns(source->width, width, begin, end, &columns);
+        segment_columns(lanes, source, &columns, height, &rows[0], &rows[1], parts, &answer);
         answer.labels += STRIPE;
     }
     free(values);
@@ -242,26 +222,24 @@ INLINE int segment_image(const Source *source, int64_t height, int64_t width, An
 }
 
 #ifdef __x86_64__
-AVX2 static int segment_avx2(const Source *source, int64_t height, int64_t width, Answer answer) {
-    return segment_image(source, height, width, answer);
+AVX2 static int segment_avx2(const Logits *source, int64_t height, int64_t width, Answer answer) {
+    return segment_image(8, source, height, width, answer);
 }
 
-AVX512 static int segment_avx512(const Source *source, int64_t height, int64_t width,
+AVX512 static int segment_avx512(const Logits *source, int64_t height, int64_t width,
                                  Answer answer) {
-    return segment_image(source, height, width, answer);
+    return segment_image(16, source, height, width, answer);
 }
 #endif
 
 // By `instructions` that the processor has; 0 where there is no memory.
-int segment(int by, const float *planes, int64_t plane, int64_t line, int64_t classes,
-            int64_t source_height, int64_t source_width, int64_t height, int64_t width,
-            uint8_t *labels, int64_t *pixels, double *confidence) {
-    const Source source = {planes, plane, line, source_height, source_width, (int)classes};
+int segment(int by, const Logits *source, int64_t height, int64_t width, uint8_t *labels,
+            int64_t *pixels, double *confidence) {
     const Answer answer = {labels, width, pixels, confidence};
 #ifdef __x86_64__
-    if (by == 2) return segment_avx512(&source, height, width, answer);
-    if (by == 1) return segment_avx2(&source, height, width, answer);
+    if (by == 2) return segment_avx512(source, height, width, answer);
+    if (by == 1) return segment_avx2(source, height, width, answer);
 #endif
     (void)by;
-    return segment_image(&source, height, width, answer);
+    return segment_image(4, source, height, width, answer);
 }

@@ -15,7 +15,7 @@ from models.geometry import network_input
 from models.grid import Grid, Tile, crop
 from models.manifest import InputSpec
 from models.network import Forward
-from models.upsample import Segmentation, segment_probabilities
+from models.upsample import Segmentation, segment_logits
 
 
 @torch.inference_mode()
@@ -47,11 +47,10 @@ def segment_tiled(
         logits = forward(network_input(crops, spec, device))  # (N, K, h, w)
         if on_tiles is not None:
             on_tiles(batch, logits)
-        probabilities = logits.float().softmax(1)
         if len(grid) == 1:
-            return segment_probabilities(probabilities[0, :, :height, :width], height, width)
+            return segment_logits(logits[0, :, :height, :width], height, width)
         blend = blend or Blend(grid, logits.shape[1], logits.device)
-        for probability in probabilities:
-            blend.add(probability)
+        for each in logits:
+            blend.add(each)
     assert blend is not None  # a grid has at least one tile
     return blend.finish()

@@ -1,7 +1,8 @@
 """Class probabilities at a network's resolution to a label for every pixel of the image.
 
 The class of a pixel is chosen among probabilities interpolated to that pixel, never at low
-resolution. The CPU and NVIDIA's GPUs have ways of their own: `cpu_segment` and `cuda_segment`.
+resolution. The CPU and NVIDIA's GPUs have ways of their own: `cpu_segment`, which takes logits, and
+`cuda_segment`.
 """
 
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from models import cpu_segment, cuda_segment
+from models import cpu_segment, cuda_segment, numpy_segment
 from models.devices import exact_device
 from models.pixelwise import MAX_ROW, every_pixel
 
@@ -35,6 +36,9 @@ class Segmentation:
 
 def segment_logits(logits: Tensor, height: int, width: int) -> Segmentation:
     """Logits (K, h, w) -> the answer for an image of height x width, by way of their softmax."""
+    if logits.device.type == "cpu":
+        found = cpu_segment.segment(logits, height, width)
+        return Segmentation(*(torch.from_numpy(each) for each in found))
     return segment_probabilities(logits.float().softmax(0), height, width)
 
 
@@ -53,7 +57,7 @@ def segment_probabilities(probabilities: Tensor, height: int, width: int) -> Seg
     if len(probabilities) * width > MAX_ROW:  # only the CPU needs no whole row
         probabilities = probabilities.cpu()
     if probabilities.device.type == "cpu":
-        found = cpu_segment.segment(probabilities.detach().numpy(), height, width)
+        found = numpy_segment.segment(probabilities.detach().numpy(), height, width)
         return Segmentation(*(torch.from_numpy(each) for each in found))
     num_classes = len(probabilities)
     classes = torch.arange(num_classes, device=probabilities.device)

@@ -38,7 +38,7 @@ UNCLAIMED_PASSES = 4  # of each lane: in the device, and read while the next are
 
 @dataclass(frozen=True)
 class Answer:
-    """A unit's softmax probabilities, float32 as of `Engine.run`, or what the engine made of them
+    """A unit's logits as of `Engine.run`, or what the engine made of them
     for its image; with how long it queued, when its pass `began` (`time.perf_counter`), how long
     that took and how many units shared it."""
 
@@ -49,7 +49,7 @@ class Answer:
     batch_size: int
 
     @property
-    def probabilities(self) -> Tensor:
+    def logits(self) -> Tensor:
         """Of a unit that was submitted without its image's size."""
         assert isinstance(self.found, Tensor)
         return self.found

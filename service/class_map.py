@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models import cpu_segment
-from models.upsample import Segmentation, segment_probabilities
+from models.upsample import Segmentation, segment_logits
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,8 @@ class ClassMap:
         return cls(on_cpu.labels.numpy(), on_cpu.pixels.numpy(), on_cpu.confidence.numpy())
 
     @classmethod
-    def chosen(cls, probabilities: Tensor, height: int, width: int) -> "ClassMap":
-        """`segment_probabilities` of float32 (K, h, w), which no gradient flows to."""
-        if probabilities.device.type == "cpu":
-            return cls(*cpu_segment.segment(probabilities.numpy(), height, width))
-        return cls.of(segment_probabilities(probabilities, height, width))
+    def chosen(cls, logits: Tensor, height: int, width: int) -> "ClassMap":
+        """`segment_logits` of (K, h, w)."""
+        if logits.device.type == "cpu":
+            return cls(*cpu_segment.segment(logits, height, width))
+        return cls.of(segment_logits(logits, height, width))

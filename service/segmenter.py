@@ -187,9 +187,7 @@ class Segmenter:
                 stages.timed("upsample", further=True),
                 _memory_for("for the classes"),
             ):
-                following = await self._codec.encoding(
-                    partial(tiles.exchange, answer.probabilities)
-                )
+                following = await self._codec.encoding(partial(tiles.exchange, answer.logits))
             del answer
             flow.release()
             pending.extend(flow.submit(tile) for tile in following)

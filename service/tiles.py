@@ -8,7 +8,7 @@ from torch import Tensor
 from models.blend import Blend
 from models.grid import Grid, crop
 from models.manifest import Manifest
-from models.upsample import Segmentation, segment_probabilities
+from models.upsample import Segmentation, segment_logits
 
 
 class TiledImage:
@@ -27,12 +27,12 @@ class TiledImage:
         """The next tiles, uint8 (3, h, w) each, `count` or as many as there are."""
         return [crop(self._pixels, tile) for tile in islice(self._tiles, count)]
 
-    def exchange(self, probabilities: Tensor) -> list[Tensor]:
+    def exchange(self, logits: Tensor) -> list[Tensor]:
         """Takes the (K, h, w) of the next tile to be answered, gives the next one to be run."""
         if self._blend is None:
-            self._only = probabilities
+            self._only = logits
         else:
-            self._blend.add(probabilities)
+            self._blend.add(logits)
         return self.cut(1)
 
     def finish(self) -> Segmentation:
@@ -41,4 +41,4 @@ class TiledImage:
             return self._blend.finish()
         assert self._only is not None
         _, height, width = self._pixels.shape  # less than a tile: the rest of it was grey
-        return segment_probabilities(self._only[:, :height, :width], height, width)
+        return segment_logits(self._only[:, :height, :width], height, width)

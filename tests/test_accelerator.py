@@ -21,13 +21,13 @@ from models.grid import Grid
 from models.pixels import open_image, rgb_pixels
 from models.plain_jpeg import plain_jpeg_size
 from models.segmentation import segment_image
-from models.upsample import Segmentation, segment_probabilities
+from models.upsample import Segmentation, segment_logits, segment_probabilities
 from service.app import create_app
 from service.batcher import Batcher
 from service.class_map import ClassMap
 from service.engines.cuda_engine import CudaEngine
 from service.engines.cuda_jpeg import decode_resized
-from service.engines.engine import Jpeg
+from service.engines.engine import Engine, Jpeg
 from service.engines.torch_engine import TorchEngine
 from tests.models.test_jpeg import WAYS, jpeg, picture
 from tests.networks import manifest_for, random_images, small_network
@@ -73,6 +73,11 @@ def tensors(found: ClassMap) -> Segmentation:
     return Segmentation(*(torch.from_numpy(part.copy()) for part in parts))
 
 
+def probabilities_of(engine: Engine, inputs: Tensor) -> Tensor:
+    probabilities: Tensor = engine.run(inputs, alone=True).float().softmax(1)
+    return probabilities
+
+
 class TestEngine:
     @pytest.mark.parametrize("name", list_architectures())
     def test_float32_is_the_network_s_own_answer(self, name: str) -> None:
@@ -81,7 +86,7 @@ class TestEngine:
             expected = small_network(name).native_logits(normalise(inputs, engine.spec)).softmax(1)
         engine.warm_up(2)
         for count in (1, 2, 3):  # 2 as prepared, the others as they come
-            found = engine.run(inputs[:count], alone=True)
+            found = probabilities_of(engine, inputs[:count])
             assert found.device.type == DEVICE.type
             # a GPU's convolutions may round to TensorFloat-32
             torch.testing.assert_close(found.cpu(), expected[:count], rtol=2e-2, atol=5e-3)
@@ -92,11 +97,10 @@ class TestEngine:
     )
     def test_half_precision_is_close(self, name: str, precision: str) -> None:
         inputs = images(4)
-        expected = engine_for(name, "float32").run(inputs, alone=True)
+        expected = probabilities_of(engine_for(name, "float32"), inputs)
         engine = engine_for(name, precision)
         engine.warm_up(4)
-        found = engine.run(inputs, alone=True)
-        assert found.dtype == torch.float32
+        found = probabilities_of(engine, inputs)
         assert (found - expected).abs().mean() < 0.01
 
     def test_an_answer_is_kept_when_the_next_pass_has_run(self) -> None:
@@ -112,10 +116,10 @@ class TestEngine:
         engine, inputs = engine_for("unet_resnet50", "bfloat16"), images(8)
         for count in (1, 2, 4, 8):
             engine.warm_up(count)
-        whole = engine.run(inputs, alone=True)
+        whole = probabilities_of(engine, inputs)
         for count in (1, 2, 4):
             parts = [
-                engine.run(inputs[begin : begin + count], alone=False)
+                probabilities_of(engine, inputs[begin : begin + count])
                 for begin in range(0, len(inputs), count)
             ]
             torch.testing.assert_close(torch.cat(parts), whole, rtol=0.05, atol=0.03)
@@ -156,7 +160,7 @@ class TestEngine:
 
 @needs_cuda
 class TestAnswersOfAPass:
-    """What is made of the probabilities where they lie is what is made of them anywhere."""
+    """What is made of the logits where they lie is what is made of them anywhere."""
 
     def test_images_of_any_size(self) -> None:
         pytest.importorskip("cuda.core")
@@ -164,24 +168,24 @@ class TestAnswersOfAPass:
         engine.warm_up(4)
         assert isinstance(engine, CudaEngine)
         sizes = [(427, 640), (9, 5), None, (1030, 1030)]  # the last is fetched by itself
-        probabilities = engine.run(inputs, alone=True).cpu()
+        logits = engine.run(inputs, alone=True).cpu()
         found = engine.segment(list(inputs), sizes, alone=True)
         for index in (0, 1):
             answer, size = found[index], sizes[index]
             assert isinstance(answer, ClassMap)
             assert size is not None
-            assert_same(tensors(answer), segment_probabilities(probabilities[index], *size))
+            assert_same(tensors(answer), segment_logits(logits[index], *size))
         for index in (2, 3):
             left = found[index]
             assert isinstance(left, Tensor)
-            torch.testing.assert_close(left.cpu(), probabilities[index])
+            torch.testing.assert_close(left.cpu(), logits[index])
 
     def test_lanes_do_not_disturb_each_other(self) -> None:
         engine = engine_for("unet_resnet50", "bfloat16")
         assert isinstance(engine, CudaEngine)
         engine.warm_up(2)
         inputs = [images(2, seed=seed) for seed in range(8)]
-        expected = [engine.run(each, alone=True).cpu() for each in inputs]
+        expected = [probabilities_of(engine, each).cpu() for each in inputs]
 
         def passes(seed: int) -> None:
             for _ in range(50):
@@ -189,7 +193,8 @@ class TestAnswersOfAPass:
                 first, second = found
                 assert isinstance(first, ClassMap)
                 assert isinstance(second, Tensor)
-                torch.testing.assert_close(second.cpu(), expected[seed][1], rtol=0.05, atol=0.03)
+                probability = second.float().softmax(0).cpu()
+                torch.testing.assert_close(probability, expected[seed][1], rtol=0.05, atol=0.03)
                 assert_same(tensors(first), segment_probabilities(expected[seed][0], 64, 96))
 
         with ThreadPoolExecutor(8) as threads:
@@ -321,7 +326,7 @@ class TestAfterTheForwardPass:
         for device in (torch.device("cpu"), DEVICE):
             blend = Blend(grid, 6, device)
             for seed in range(len(grid)):
-                tile = (3 * random_images(6, spec.height, spec.width, seed=seed)).softmax(0)
+                tile = 3 * random_images(6, spec.height, spec.width, seed=seed)
                 blend.add(tile.to(device))
             answers.append(blend.finish().cpu())
         assert_same(answers[1], answers[0])
@@ -410,7 +415,7 @@ class TestMemory:
                 batcher.start(capacity=64)
                 answers = []
                 for future in futures:
-                    answers.append(future.result(timeout=60).probabilities.cpu())
+                    answers.append(future.result(timeout=60).logits.cpu())
                     flow.release()
             batcher.close()
             assert batcher.capacity < 64

@@ -1,5 +1,5 @@
 """What stands around the network on one core: JPEG bytes to the network's pixels, its
-probabilities to labels, labels to PNG.
+logits to labels, labels to PNG.
 
 The service's own functions, in a process of its own: `python -m benchmarks.serving.codec`.
 """
@@ -20,7 +20,7 @@ from benchmarks.serving.own_process import answer, ask
 from benchmarks.serving.request import Photograph
 from models import load_checkpoint
 from models.geometry import resize_pixels
-from models.upsample import segment_probabilities
+from models.upsample import segment_logits
 from service.render import indexed_png
 from service.upload import Upload, decode, read_header
 
@@ -59,12 +59,13 @@ def respond(question: dict[str, Any]) -> dict[str, float]:
     uploads = [Upload(picture.path.name, picture.path.read_bytes()) for picture in found]
     network = channels_last(checkpoint, CPU)
     with torch.inference_mode():
-        probabilities = network.native_logits(network_inputs(found, spec)).softmax(1)
+        logits = network.native_logits(network_inputs(found, spec))
+    logits = logits.bfloat16().contiguous(memory_format=torch.channels_last)  # as engines leave it
 
     def choose(each: Tensor, picture: Photograph) -> Tensor:
-        return segment_probabilities(each, picture.height, picture.width).labels
+        return segment_logits(each, picture.height, picture.width).labels
 
-    pairs = list(zip(probabilities, found, strict=True))
+    pairs = list(zip(logits, found, strict=True))
     labels = [choose(*pair).numpy() for pair in pairs]
 
     def prepare(upload: Upload) -> Tensor:

@@ -1,4 +1,4 @@
-"""What runs the network: uint8 pixels in, class probabilities out.
+"""What runs the network: uint8 pixels in, logits out.
 
 `engine` says what one is; `torch_engine` and `openvino_engine` are; `int8` finds or makes what the
 latter needs for int8. `choose` tries them in the order that suits the processor (`processor`) and

@@ -32,7 +32,7 @@ MAX_PIXELS = 1 << 20  # of an image whose answer is fetched with those of its pa
 # are recorded on, or a loaded model's would be caught in the recording of one that is being loaded
 RUNNING, RECORDING = -1, 0
 
-Forward = Callable[[Tensor], Tensor]  # uint8 (N, 3, h, w) -> float32 (N, K, h, w), on the device
+Forward = Callable[[Tensor], Tensor]  # uint8 (N, 3, h, w) -> logits (N, K, h, w), on the device
 
 
 class CudaEngine(TorchEngine):
@@ -82,11 +82,11 @@ class CudaEngine(TorchEngine):
                 size if self._is_answered_at_once(size) and index not in lost else None
                 for index, size in enumerate(sizes)
             ]
-            probabilities = self._passed(lane, pixels)
-            num_classes = probabilities.shape[1]
-            whole = _fetched(segment_batch(probabilities, wanted)) if any(wanted) else None
+            logits = self._passed(lane, pixels)
+            num_classes = logits.shape[1]
+            whole = _fetched(_segmented(logits, wanted)) if any(wanted) else None
             found: list[ClassMap | Tensor | None] = [
-                None if size is not None or index in lost else _kept(probabilities[index])
+                None if size is not None or index in lost else _kept(logits[index])
                 for index, size in enumerate(wanted)
             ]
         if whole is not None:
@@ -133,7 +133,7 @@ class CudaEngine(TorchEngine):
         return torch.stack(whole), {jpegs[place] for place in lost}
 
     def _passed(self, lane: "_Lane", pixels: Tensor) -> Tensor:
-        """Probabilities, float32 (N, K, h, w), which the next pass of the lane may overwrite."""
+        """Logits (N, K, h, w), which the next pass of the lane may overwrite."""
         recording = lane.recordings.get(len(pixels))
         return self._forward(pixels) if recording is None else recording.replay(pixels)
 
@@ -181,13 +181,13 @@ class _Recording:
             with torch.cuda.graph(
                 self._graph, pool=memory, stream=stream, capture_error_mode="thread_local"
             ):
-                self._probabilities = forward(self._pixels)
+                self._logits = forward(self._pixels)
         self.memory = self._graph.pool()
 
     def replay(self, pixels: Tensor) -> Tensor:
         self._pixels.copy_(pixels, non_blocking=True)
         self._graph.replay()
-        return self._probabilities
+        return self._logits
 
 
 @lru_cache
@@ -196,9 +196,14 @@ def _recording_stream(device: torch.device) -> Any:
     return torch.cuda.Stream(device, priority=RECORDING)  # type: ignore[no-untyped-call]
 
 
-def _kept(probabilities: Tensor) -> Tensor:
+def _segmented(logits: Tensor, sizes: Sequence[tuple[int, int] | None]) -> Tensor:
+    """`segment_batch` of their softmax."""
+    return segment_batch(logits.float().softmax(1).contiguous(), sizes)
+
+
+def _kept(logits: Tensor) -> Tensor:
     """A copy, which is read on other threads' streams."""
-    copy = probabilities.clone()
+    copy = logits.clone()
     copy.record_stream(torch.cuda.default_stream(copy.device))
     return copy
 

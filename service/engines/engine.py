@@ -39,8 +39,9 @@ class Engine(Protocol):
         """Frees what only passes of `count` images need."""
 
     def run(self, pixels: Tensor, *, alone: bool) -> Tensor:
-        """uint8 (N, 3, h, w) on the CPU -> softmax probabilities, float32 on `device`: (N, K, h, w)
-        of tiles, and of whole images (N, K, ~h, ~w), as `SegmentationNetwork.native_logits`.
+        """uint8 (N, 3, h, w) on the CPU -> logits on `device`: (N, K, h, w) of tiles, and of whole
+        images (N, K, ~h, ~w), as `SegmentationNetwork.native_logits`; in whatever precision and
+        order in memory the network leaves them.
         `alone` says that no other pass is running, so that this one may take every core."""
 
     def close(self) -> None:
@@ -49,12 +50,12 @@ class Engine(Protocol):
 
 @runtime_checkable
 class SegmentingEngine(Engine, Protocol):
-    """Makes the answers for images as well, where the probabilities lie."""
+    """Makes the answers for images as well, where the logits lie."""
 
     def segment(
         self, units: Sequence[Unit], sizes: Sequence[tuple[int, int] | None], *, alone: bool
     ) -> list[ClassMap | Tensor | None]:
-        """Probabilities (K, h, w) as `run` has them, and for an image whose (height, width) is
+        """Logits (K, h, w) as `run` has them, and for an image whose (height, width) is
         given its class map instead: where the engine finds that worthwhile. None for a JPEG that
         it could not decode."""
 

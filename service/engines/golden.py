@@ -76,7 +76,7 @@ def labels_of(engine: Engine, inputs: Tensor, *, enough_s: float = inf) -> Tenso
     for image in inputs:
         if len(labels) >= LEAST_PICTURES and time.perf_counter() - began > enough_s:
             break
-        probabilities = engine.run(image[None], alone=True)[0]
+        probabilities = engine.run(image[None], alone=True)[0].float().softmax(0)
         if not probabilities.isfinite().all():
             raise NotFiniteError("the network's answers are not finite numbers, are its weights?")
         labels.append(winners(probabilities)[1].cpu())

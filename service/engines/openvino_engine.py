@@ -23,8 +23,8 @@ class OpenVINOEngine:
     """`model` maps normalised images (N, 3, h, w) to logits (N, K, h, w), as `convert` makes it.
 
     It is compiled twice: to use every core for one pass, which answers soonest, and to run a
-    pass for each group of cores side by side, which answers most. Normalisation and softmax
-    become part of its graph.
+    pass for each group of cores side by side, which answers most. Normalisation becomes
+    part of its graph.
     """
 
     device = torch.device("cpu")
@@ -84,7 +84,11 @@ class _Requests:
 
     def __init__(self, compiled: Any) -> None:
         self.count: int = compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
-        self._tensor = import_private("openvino").Tensor
+        openvino = import_private("openvino")
+        self._tensor = openvino.Tensor
+        self._type = compiled.output(0).element_type
+        is_bfloat16 = self._type == openvino.Type.bf16
+        self._dtype = torch.bfloat16 if is_bfloat16 else torch.float32
         self._free: SimpleQueue[Any] = SimpleQueue()
         for _ in range(self.count):
             self._free.put(compiled.create_infer_request())
@@ -92,12 +96,14 @@ class _Requests:
     def infer(self, images: "np.ndarray[Any, np.dtype[np.uint8]]") -> Tensor:
         request = self._free.get()
         try:
-            probabilities = np.empty(request.get_output_tensor(0).shape, np.float32)
+            shape = list(request.get_output_tensor(0).shape)
+            logits = torch.empty(shape, dtype=self._dtype)  # (N, h, w, K)
             # written there: the request's own memory would take its next answer as well
-            request.set_output_tensor(0, self._tensor(probabilities, shared_memory=True))
+            memory = logits.view(torch.uint8).numpy()  # NumPy has no bfloat16
+            request.set_output_tensor(0, self._tensor(memory, shape, self._type))
             # left to itself it returns a copy of them, made while it holds Python's lock
             request.infer({0: images}, share_inputs=True, share_outputs=True)
-            return torch.from_numpy(probabilities)
+            return logits.permute(0, 3, 1, 2)
         finally:
             self._free.put(request)
 
@@ -141,21 +147,22 @@ def _core() -> Any:
 
 
 def _with_ends(model: Any, spec: InputSpec, arithmetic: str) -> Any:
-    """uint8 (N, h, w, 3), as images are decoded, -> probabilities, see `Engine.run`."""
+    """uint8 (N, h, w, 3), as images are decoded, -> logits (N, h, w, K), as convolutions leave
+    them: to bring them into planes takes OpenVINO twice as long as softmax.h takes for all."""
     openvino, preprocess = import_private("openvino"), import_private("openvino.preprocess")
     model = model.clone()  # whose nodes are put to use
     logits: Any = model.outputs[0].get_node().input_value(0)
     if spec.mode == "resize":
         logits = _native(logits)
-    if arithmetic == "float32":  # bfloat16 becomes float32 on the way, which is fast by itself
-        logits = _planar(logits)
-    softmax = openvino.opset13.softmax(logits, axis=1)
-    graph = openvino.Model([softmax.output(0)], model.get_parameters(), "segmentation")
+    channels_last = openvino.opset13.transpose(logits, np.array([0, 2, 3, 1]))
+    graph = openvino.Model([channels_last.output(0)], model.get_parameters(), "segmentation")
     ends = preprocess.PrePostProcessor(graph)
     ends.input().tensor().set_element_type(openvino.Type.u8).set_layout(openvino.Layout("NHWC"))
     ends.input().model().set_layout(openvino.Layout("NCHW"))
     steps = ends.input().preprocess().convert_element_type(openvino.Type.f32)
     steps.mean([255 * value for value in spec.mean]).scale([255 * value for value in spec.std])
+    if arithmetic == "bfloat16":
+        ends.output().tensor().set_element_type(openvino.Type.bf16)
     return ends.build()
 
 
@@ -163,18 +170,3 @@ def _native(logits: Any) -> Any:
     """`SegmentationNetwork.native_logits` of a model that was converted, or calibrated, whole."""
     last = logits.get_node()
     return last.input_value(0) if last.get_type_name() == "Interpolate" else logits
-
-
-def _planar(logits: Any) -> Any:
-    """(N, K, h, w), which convolutions leave channels last in memory, one class after the other.
-
-    Left to itself OpenVINO does that with a primitive that takes five times as long, a quarter of
-    the time of a small int8 network. It takes its fast transposition where one is asked for, and
-    drops a transposition that undoes another, unless the shape changes in between.
-    """
-    ops = import_private("openvino").opset13
-    classes = logits.get_partial_shape()[1].get_length()
-    channels_last = ops.transpose(logits, np.array([0, 2, 3, 1]))
-    lines = ops.reshape(channels_last, np.array([0, 1, -1, classes]), special_zero=True)
-    planar = ops.transpose(lines, np.array([0, 3, 1, 2]))
-    return ops.reshape(planar, ops.shape_of(logits), special_zero=False)

@@ -53,7 +53,7 @@ class TorchEngine:
         return torch.zeros(count, 3, self.spec.height, self.spec.width, dtype=torch.uint8)
 
     def _forward(self, pixels: Tensor) -> Tensor:
-        """uint8 (N, 3, h, w) -> float32 (N, K, ~h, ~w), on the device."""
+        """uint8 (N, 3, h, w) -> logits (N, K, ~h, ~w), on the device."""
         images = self._normalised(pixels.to(self.device, non_blocking=True)).to(self._dtype)
         logits: Tensor = self._network(images.contiguous(memory_format=torch.channels_last))
-        return logits.float().softmax(1).contiguous()
+        return logits

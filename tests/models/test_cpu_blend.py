@@ -34,7 +34,8 @@ def spec_of(height: int, width: int, overlap: float) -> InputSpec:
 
 
 def tile_of(num_classes: int, spec: InputSpec, seed: int) -> Tensor:
-    return (3 * random_images(num_classes, spec.height, spec.width, seed=seed)).softmax(0)
+    """Logits (K, h, w)."""
+    return 3 * random_images(num_classes, spec.height, spec.width, seed=seed)
 
 
 def blended(grid: Grid, tiles: list[Tensor]) -> Segmentation:
@@ -122,14 +123,11 @@ def test_what_is_no_number_shows_in_the_sums() -> None:
     assert found.confidence.sum().isnan()
 
 
-def test_more_classes_than_it_has_memory_for_are_left_to_operators(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(compiled, "library", lambda: Mock(blend=None))
+@pytest.mark.usefixtures("instructions")
+def test_more_classes_than_it_has_memory_for_are_refused() -> None:
     spec = spec_of(8, 8, 0.25)
-    grid = Grid.over(8, 12, spec)
-    tiles = [tile_of(257, spec, seed)[:257] for seed in range(len(grid))]
-    assert blended(grid, tiles).labels.shape == (8, 12)
+    with pytest.raises(ValueError, match="257 classes; at most 256"):
+        Blend(Grid.over(8, 12, spec), 257, CPU).add(tile_of(257, spec, 0))
 
 
 def test_where_there_is_no_memory_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

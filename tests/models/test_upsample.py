@@ -36,18 +36,10 @@ SIZES = [  # (height, width) of the probabilities, and of the image
 sides = st.integers(1, 40)
 
 
-@pytest.fixture
-def by_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As where there was no C compiler."""
-    monkeypatch.setattr(compiled, "library", lambda: None)
-
-
-@pytest.fixture(params=[None, 1.0, 0.0], ids=["compiled", "between classes", "every pixel"])
+@pytest.fixture(params=[1.0, 0.0], ids=["between classes", "every pixel"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each way of computing, whatever suits the image."""
-    if request.param is not None:
-        request.getfixturevalue("by_numpy")
-        monkeypatch.setattr(numpy_segment, "MAX_MIXED", request.param)
+    monkeypatch.setattr(numpy_segment, "MAX_MIXED", request.param)
 
 
 def noise_of(num_classes: int, size: tuple[int, int], *, seed: int = 0) -> Tensor:
@@ -144,7 +136,6 @@ def test_working_piece_by_piece_changes_nothing(
     assert torch.allclose(pieces.confidence, whole.confidence)
 
 
-@pytest.mark.usefixtures("by_numpy")
 def test_pieces_are_no_larger_than_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = []
     interpolated = corners._interpolated
@@ -161,7 +152,6 @@ def test_pieces_are_no_larger_than_the_limit(monkeypatch: pytest.MonkeyPatch) ->
     assert sum(sizes) <= 50 * 60
 
 
-@pytest.mark.usefixtures("by_numpy")
 @pytest.mark.parametrize(("kind", "every"), [(noise_of, True), (regions_of, False)])
 def test_what_is_little_but_noise_is_computed_row_by_row(
     monkeypatch: pytest.MonkeyPatch, kind: Callable[..., Tensor], every: bool
@@ -172,7 +162,6 @@ def test_what_is_little_but_noise_is_computed_row_by_row(
     assert called.called == every
 
 
-@pytest.mark.usefixtures("by_numpy")
 def test_a_row_too_long_for_memory_is_never_computed_whole(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -201,7 +190,6 @@ def test_numbers_that_are_no_probabilities_have_an_answer_as_well(level: float) 
     assert segmentation.labels.max() < 4
 
 
-@pytest.mark.usefixtures("by_numpy")
 def test_only_classes_that_can_be_chosen_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     called = Mock(wraps=Corners)
     monkeypatch.setattr(numpy_segment, "Corners", called)
@@ -268,6 +256,13 @@ def test_every_pixel_is_counted_once(
     assert torch.equal(segmentation.pixels, counts)
 
 
+@pytest.fixture(params=[True, False], ids=["compiled", "by NumPy"])
+def either(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not request.param:
+        monkeypatch.setattr(compiled, "library", lambda: None)
+
+
+@pytest.mark.usefixtures("either")
 class TestSegmentLogits:
     def test_is_the_softmax_before_it_is_interpolated(self) -> None:
         logits = 3 * random_images(22, 32, 32)

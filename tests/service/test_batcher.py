@@ -22,7 +22,7 @@ def unit(mark: int) -> Tensor:
 
 
 def mark_of(future: Future[Answer]) -> int:
-    return int(future.result(TIMEOUT_S).probabilities[0, 0, 0])
+    return int(future.result(TIMEOUT_S).logits[0, 0, 0])
 
 
 class Device:

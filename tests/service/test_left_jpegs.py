@@ -43,8 +43,8 @@ class Decoding(TorchEngine):
         self, units: Sequence[Unit], sizes: Sequence[tuple[int, int] | None], *, alone: bool
     ) -> list[ClassMap | Tensor | None]:
         whole, lost = self._loaded(units)
-        probabilities = self.run(whole, alone=alone)
-        return [None if at in lost else one for at, one in enumerate(probabilities)]
+        logits = self.run(whole, alone=alone)
+        return [None if at in lost else one for at, one in enumerate(logits)]
 
     def decoded(self, jpegs: Sequence[Jpeg]) -> tuple[Tensor, set[int]]:
         return self._loaded(jpegs)

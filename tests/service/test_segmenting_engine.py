@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.upsample import segment_probabilities
+from models.upsample import segment_logits
 from service.app import create_app
 from service.batcher import Batcher
 from service.class_map import ClassMap
@@ -79,7 +79,7 @@ def test_each_unit_gets_the_answer_for_its_own_image() -> None:
     batcher.close()
     for mark, (size, answer) in enumerate(zip(sizes, answers, strict=True)):
         if size is None:
-            assert answer.probabilities[0, 0, 0] == mark
+            assert answer.logits[0, 0, 0] == mark
         else:
             assert isinstance(answer.found, ClassMap)
             assert np.array_equal(answer.found.labels, _painted(mark, *size).labels)
@@ -102,7 +102,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
         for index, size in enumerate(sizes):
             if size is not None and size[0] * size[1] < LARGE:
                 sizes_asked.append(size)
-                answers[index] = ClassMap.of(segment_probabilities(answers[index], *size))
+                answers[index] = ClassMap.of(segment_logits(answers[index], *size))
         return answers
 
     monkeypatch.setattr(TorchEngine, "segment", segment, raising=False)

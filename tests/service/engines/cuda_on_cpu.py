@@ -43,11 +43,11 @@ class Recording:
     def __init__(self, forward: Callable[[Tensor], Tensor], pixels: Tensor, memory: Any) -> None:
         self.memory = memory or object()
         self._forward = forward
-        self._probabilities = forward(pixels).clone()
+        self._logits = forward(pixels).clone()
         Recording.made.append(len(pixels))
 
     def replay(self, pixels: Tensor) -> Tensor:
-        return self._probabilities.copy_(self._forward(pixels))
+        return self._logits.copy_(self._forward(pixels))
 
 
 def stand_in(patch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from models import Checkpoint, cuda_segment
-from models.upsample import segment_probabilities
+from models.upsample import segment_logits
 from service.class_map import ClassMap
 from service.engines import choose, cuda_engine
 from service.engines.choose import Wishes, choose_engine
@@ -82,15 +82,15 @@ def test_images_are_answered_where_that_is_worthwhile(engine: CudaEngine) -> Non
     found = engine.segment(list(pixels), sizes, alone=True)
     engine.segment(list(images(4, seed=5)), sizes, alone=True)  # takes nothing back
     engine.segment(list(images(4, seed=6)), sizes, alone=True)
-    for index, probabilities in enumerate(plainly(pixels)):
+    for index, logits in enumerate(plainly(pixels)):
         answer, size = found[index], sizes[index]
         if index in (1, 2):
             assert isinstance(answer, Tensor)
-            assert torch.allclose(answer, probabilities)
+            assert torch.allclose(answer, logits)
             continue
         assert isinstance(answer, ClassMap)
         assert size is not None
-        expected = segment_probabilities(probabilities, *size)
+        expected = segment_logits(logits, *size)
         assert (answer.labels == expected.labels.numpy()).mean() > 0.999
         assert answer.confidence == pytest.approx(expected.confidence.numpy(), abs=1.0)
 
@@ -129,7 +129,7 @@ class TestJpegs:
                 assert answer is None
                 continue
             seen = unit if isinstance(unit, Tensor) else images(1, seed=int(unit.content))[0]
-            expected = segment_probabilities(plainly(seen[None])[0], 31, 45)
+            expected = segment_logits(plainly(seen[None])[0], 31, 45)
             assert isinstance(answer, ClassMap)
             assert (answer.labels == expected.labels.numpy()).mean() > 0.999
 

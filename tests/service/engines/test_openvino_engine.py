@@ -73,17 +73,17 @@ def test_an_answer_is_not_overwritten_by_the_next() -> None:
     assert torch.equal(first, kept)
 
 
-def test_probabilities_are_not_copied() -> None:
+def test_logits_are_not_copied() -> None:
     """OpenVINO's Python interface does by itself, and keeps Python's lock meanwhile."""
     engine, inputs = colour_engine(), colour_inputs(4)
     engine.warm_up(4)
     tracemalloc.start()
     try:
-        probabilities = engine.run(inputs, alone=False)
+        logits = engine.run(inputs, alone=False)
         most = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert most < 1.5 * probabilities.nbytes
+    assert most < 0.5 * logits.nbytes
 
 
 def test_a_pass_that_fails_costs_no_lane() -> None:

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from models import Checkpoint, list_architectures
 from models.geometry import normalise
-from models.upsample import segment_probabilities
+from models.upsample import segment_logits
 from models.winners import winners
 from service.engines.torch_engine import TorchEngine
 from tests.networks import manifest_for, small_network
@@ -36,8 +36,8 @@ def colour_inputs(count: int = 7) -> Tensor:
 def test_labels_and_sums_match_a_brute_force() -> None:
     picture = picture_of(SIDE, SIDE, seed=3)
     pixels = torch.from_numpy(picture).permute(2, 0, 1)
-    probabilities = colour_engine().run(pixels[None], alone=True)[0]
-    answer = segment_probabilities(probabilities, SIDE, SIDE)
+    logits = colour_engine().run(pixels[None], alone=True)[0]
+    answer = segment_logits(logits, SIDE, SIDE)
     expected = expected_answer(picture)
     assert expected.clear.all()
     assert expected.agrees(answer.labels.numpy())
@@ -54,12 +54,11 @@ def test_a_plain_colour_is_its_class_everywhere(class_id: int) -> None:
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_probabilities_are_a_distribution_in_float32_without_a_graph(precision: str) -> None:
-    probabilities = colour_engine(precision).run(colour_inputs(2), alone=True)
-    assert probabilities.shape == (2, len(PAINT), SIDE, SIDE)
-    assert probabilities.dtype == torch.float32
-    assert not probabilities.requires_grad
-    assert torch.allclose(probabilities.sum(1), torch.ones(2, SIDE, SIDE), atol=1e-5)
+def test_logits_come_in_the_networks_precision_without_a_graph(precision: str) -> None:
+    logits = colour_engine(precision).run(colour_inputs(2), alone=True)
+    assert logits.shape == (2, len(PAINT), SIDE, SIDE)
+    assert logits.dtype == getattr(torch, precision)
+    assert not logits.requires_grad
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -85,8 +84,7 @@ def test_every_architecture_answers_in_a_batch_as_alone(name: str, mode: str) ->
     torch.testing.assert_close(together, alone, rtol=1e-3, atol=1e-4)
     with torch.no_grad():
         logits = (network if mode == "tile" else network.native_logits)(normalise(inputs, spec))
-    expected = logits.softmax(1)
-    torch.testing.assert_close(together, expected, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(together, logits, rtol=1e-3, atol=1e-4)
 
 
 def test_what_is_compiled_answers_at_the_same_resolution(monkeypatch: pytest.MonkeyPatch) -> None:
