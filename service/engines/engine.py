@@ -76,6 +76,8 @@ class UndecodedError(Exception):
 def stack(images: Sequence[Tensor], *, pinned: bool = False) -> Tensor:
     """uint8 (3, h, w) each -> (N, 3, h, w), channels last in memory: as images are decoded and as
     engines want them. `pinned` is memory from which a GPU fetches by itself."""
+    if len(images) == 1 and not pinned:
+        return images[0][None]
     _, height, width = images[0].shape
     whole = torch.empty(len(images), height, width, 3, dtype=torch.uint8, pin_memory=pinned)
     torch.stack([image.permute(1, 2, 0) for image in images], out=whole)
