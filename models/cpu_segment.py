@@ -16,12 +16,12 @@ def segment(logits: Tensor, height: int, width: int) -> tuple[Labels, Numbers, N
 
     ValueError as `LogitsInMemory`; MemoryError.
     """
-    library = compiled.library()
+    source, library = LogitsInMemory(logits), compiled.library()
     if library is None:
         # whose softmax takes twice as long channels last
         probabilities = logits.detach().float().contiguous().softmax(0)
         return numpy_segment.segment(probabilities.numpy(), height, width)
-    source, num_classes = LogitsInMemory(logits), len(logits)
+    num_classes = len(logits)
     labels = np.empty((height, width), np.uint8)
     pixels, confidence = np.zeros(num_classes, np.int64), np.zeros(num_classes, np.float64)
     if not library.segment(

@@ -41,11 +41,12 @@ INLINE float NAME(largest)(REAL values) {
     return lanes[0];
 }
 
-// 2 to the power of what is at most 0, to 2 units in the last place.
+// 2 to the power of what is at most 0, to 2 units in the last place; no number of what is none.
 INLINE REAL NAME(power)(REAL exponents) {
     // of less, a share would be so small that it takes a processor a hundred times as long
     const REAL inside = NAME(larger)((REAL){0} - 100.0f, exponents);
-    const REAL shift = (REAL){0} + 12582912.0f;  // so large that its last bit is 1
+    // so large that its last bit is 1, and the last ones are the exponent of 1
+    const REAL shift = (REAL){0} + (12582912.0f + 127.0f);
     const REAL whole = inside + shift;
     const REAL rest = inside - (whole - shift);
     // the polynomial of the least relative error from -1/2 to 1/2 that is 1 at 0
@@ -54,7 +55,7 @@ INLINE REAL NAME(power)(REAL exponents) {
     found = found * rest + 2.40222424e-1f;
     found = found * rest + 6.93147004e-1f;
     found = found * rest + 1.0f;
-    return (REAL)((WORD)found + ((WORD)whole << 23));
+    return found * (REAL)((WORD)whole << 23);
 }
 
 #ifdef SHUFFLES

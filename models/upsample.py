@@ -36,8 +36,8 @@ class Segmentation:
 
 def segment_logits(logits: Tensor, height: int, width: int) -> Segmentation:
     """Logits (K, h, w) -> the answer for an image of height x width, by way of their softmax."""
-    if logits.device.type == "cpu":
-        found = cpu_segment.segment(logits, height, width)
+    if exact_device(logits.device).type == "cpu":
+        found = cpu_segment.segment(logits.cpu(), height, width)
         return Segmentation(*(torch.from_numpy(each) for each in found))
     return segment_probabilities(logits.float().softmax(0), height, width)
 

@@ -198,7 +198,7 @@ def _recording_stream(device: torch.device) -> Any:
 
 def _segmented(logits: Tensor, sizes: Sequence[tuple[int, int] | None]) -> Tensor:
     """`segment_batch` of their softmax."""
-    return segment_batch(logits.float().softmax(1).contiguous(), sizes)
+    return segment_batch(logits.softmax(1, torch.float32).contiguous(), sizes)
 
 
 def _kept(logits: Tensor) -> Tensor:
