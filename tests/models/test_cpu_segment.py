@@ -61,6 +61,7 @@ def assert_as_the_book_has_it(found: Found, logits: Tensor, height: int, width: 
         pytest.param((4, 700), (5, 9000), id="several stripes"),
         pytest.param((9, 2000), (7, 90), id="parts of many columns of the source"),
         pytest.param((3, 1500), (5, 4), id="parts without a column of the image"),
+        pytest.param((3, 2049), (3, 2049), id="a column more than so many parts have"),
         pytest.param((9, 3), (30, 70), id="fewer columns than a vector has lanes"),
         pytest.param((17, 31), (17, 31), id="equal"),
     ],
