@@ -43,10 +43,13 @@ def segment(probabilities: Tensor, height: int, width: int) -> Tensor:
 
 def segment_batch(probabilities: Tensor, sizes: Sequence[Size | None]) -> Tensor:
     """float32 (N, K, h, w), each class's plane contiguous, and the N images' (height, width), None
-    for those to be left out -> what `parts_of_batch` takes apart: the answers in one tensor."""
+    for those to be left out -> what `parts_of_batch` takes apart: the answers in one tensor.
+    ValueError for other planes."""
     if len(sizes) != len(probabilities):
         raise ValueError(f"{len(sizes)} sizes for {len(probabilities)} images")
     _, num_classes, source_height, source_width = probabilities.shape
+    if not probabilities[0, 0].is_contiguous():
+        raise ValueError(f"planes are not contiguous: strides {probabilities.stride()}")
     begins = _begins(num_classes, sizes)
     device = probabilities.device
     whole = torch.zeros(begins[-1], dtype=torch.uint8, device=device)

@@ -41,7 +41,7 @@ INLINE float NAME(largest)(REAL values) {
     return lanes[0];
 }
 
-// 2 to the power of what is at most 0, to 2 units in the last place; no number of what is none.
+// 2 to the power of what is at most 0, to 3 units in the last place; no number of what is none.
 INLINE REAL NAME(power)(REAL exponents) {
     // of less, a share would be so small that it takes a processor a hundred times as long
     const REAL inside = NAME(larger)((REAL){0} - 100.0f, exponents);

@@ -60,7 +60,7 @@ def respond(question: dict[str, Any]) -> dict[str, float]:
     network = channels_last(checkpoint, CPU)
     with torch.inference_mode():
         logits = network.native_logits(network_inputs(found, spec))
-    logits = logits.bfloat16().contiguous(memory_format=torch.channels_last)  # as engines leave it
+    logits = logits.bfloat16().contiguous(memory_format=torch.channels_last)  # as with AMX
 
     def choose(each: Tensor, picture: Photograph) -> Tensor:
         return segment_logits(each, picture.height, picture.width).labels

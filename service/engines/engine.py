@@ -74,8 +74,9 @@ class UndecodedError(Exception):
 
 
 def stack(images: Sequence[Tensor], *, pinned: bool = False) -> Tensor:
-    """uint8 (3, h, w) each -> (N, 3, h, w), channels last in memory: as images are decoded and as
-    engines want them. `pinned` is memory from which a GPU fetches by itself."""
+    """uint8 (3, h, w) each -> (N, 3, h, w), channels last in memory: as engines want them, and as
+    one image, which is not copied, is decoded. `pinned` is memory from which a GPU fetches by
+    itself."""
     if len(images) == 1 and not pinned:
         return images[0][None]
     _, height, width = images[0].shape

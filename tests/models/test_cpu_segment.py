@@ -154,6 +154,35 @@ def test_the_lowest_of_equals_is_chosen() -> None:
     assert pixels.tolist() == [0, 0, 600, 0, 0, 0, 0, 0, 0]
 
 
+@pytest.mark.usefixtures("instructions")
+def test_the_lowest_of_equals_is_chosen_beside_what_is_no_number_too() -> None:
+    logits = torch.zeros(3, 2, 40)
+    logits[1, 0, 5] = torch.nan
+    labels, pixels, _ = cpu_segment.segment(logits, 2, 80)
+    assert (labels[:, 13:] == 0).all()
+    assert pixels[1] == 0
+
+
+@pytest.mark.usefixtures("instructions")
+def test_a_class_can_win_between_pixels_none_of_which_it_wins() -> None:
+    """What choosing at low resolution would miss."""
+    probabilities = torch.tensor([[0.55, 0.05], [0.4, 0.4], [0.05, 0.55]]).view(3, 1, 2)
+    labels, pixels, _ = cpu_segment.segment(probabilities.log(), 1, 6)
+    assert labels.tolist() == [[0, 0, 1, 1, 2, 2]]
+    assert pixels.tolist() == [2, 2, 2]
+
+
+@pytest.mark.usefixtures("instructions")
+def test_a_class_can_win_with_little_more_than_a_quarter_of_the_highest() -> None:
+    probabilities = torch.zeros(5, 2, 2)
+    probabilities[:4].view(4, 4).fill_diagonal_(0.7996)  # every corner is of a class of its own
+    probabilities[4] = 0.2004
+    labels, pixels, confidence = cpu_segment.segment(probabilities.log(), 1, 1)
+    assert labels.tolist() == [[4]]
+    assert pixels.tolist() == [0, 0, 0, 0, 1]
+    assert confidence[4] == pytest.approx(0.2004)
+
+
 COLUMNS = (0, 5, 8, 15, 16, 62, 63, 64, 65, 127, 128, 129, 300, 639, 640, 641, 691, 692, 699)
 
 

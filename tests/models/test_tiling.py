@@ -213,7 +213,7 @@ class TestSegmentTiled:
         expected, actual = segment_logits(logits, *size), tiled(pixels, spec, network)
         assert torch.equal(actual.labels, expected.labels)
         assert torch.equal(actual.pixels, expected.pixels)
-        # to float32's rounding, which follows how many threads share a softmax
+        # to float32's rounding, which follows how many pixels share a softmax
         assert torch.allclose(actual.confidence, expected.confidence, rtol=1e-6, atol=0)
 
     @pytest.mark.parametrize("size", SIZES)

@@ -286,7 +286,7 @@ class TestSegmentLogits:
         assert segmentation.confidence.tolist() == pytest.approx([0, 64, 0])
 
     @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-    def test_half_precision_logits_become_float32_first(self, dtype: torch.dtype) -> None:
+    def test_half_precision_logits_are_what_they_are_in_float32(self, dtype: torch.dtype) -> None:
         logits = (3 * random_images(22, 32, 32)).to(dtype)
         expected = segment_logits(logits.float(), 77, 91)
         assert torch.equal(segment_logits(logits, 77, 91).labels, expected.labels)

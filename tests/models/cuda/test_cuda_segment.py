@@ -121,6 +121,12 @@ def test_of_a_batch_with_gaps_between_its_planes(emulated: EmulatedKernel) -> No
         assert_same(Segmentation(*map(torch.from_numpy, answer)), by_the_book(image, size))
 
 
+def test_other_orders_in_memory_are_refused(emulated: EmulatedKernel) -> None:
+    batch = random_images(2, 6, 16, 16).contiguous(memory_format=torch.channels_last)
+    with pytest.raises(ValueError, match="planes are not contiguous"):
+        segment_batch(batch, [(9, 7), None])
+
+
 def test_every_image_of_a_pass_has_a_size_or_none(emulated: EmulatedKernel) -> None:
     with pytest.raises(ValueError, match="3 sizes for 2 images"):
         segment_batch(torch.rand(2, 4, 8, 8), [(9, 7), None, (3, 3)])

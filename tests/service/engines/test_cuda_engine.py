@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from models import Checkpoint, cuda_segment
+from models.cuda_segment import parts_of_batch
 from models.upsample import segment_logits
 from service.class_map import ClassMap
 from service.engines import choose, cuda_engine
@@ -15,7 +16,7 @@ from service.engines.cuda_engine import LANES, MAX_PIXELS, CudaEngine
 from service.engines.engine import DecodingEngine, Jpeg, SegmentingEngine, Unit
 from service.engines.torch_engine import TorchEngine
 from tests.models.cuda.emulated import EmulatedKernel
-from tests.networks import manifest_for, small_network
+from tests.networks import manifest_for, random_images, small_network
 from tests.service.engines.cuda_on_cpu import Event, Recording, stand_in
 
 CPU = torch.device("cpu")
@@ -93,6 +94,22 @@ def test_images_are_answered_where_that_is_worthwhile(engine: CudaEngine) -> Non
         expected = segment_logits(logits, *size)
         assert (answer.labels == expected.labels.numpy()).mean() > 0.999
         assert answer.confidence == pytest.approx(expected.confidence.numpy(), abs=1.0)
+
+
+@pytest.mark.usefixtures("with_kernel")
+def test_logits_in_half_precision_and_channels_last_are_what_they_are_in_float32() -> None:
+    logits = (8 * random_images(3, 5, 24, 40)).bfloat16()
+    logits = logits.contiguous(memory_format=torch.channels_last)
+    sizes = [(31, 45), None, (64, 96)]
+    found = parts_of_batch(cuda_engine._segmented(logits, sizes).numpy(), 5, sizes)
+    for part, each, size in zip(found, logits, sizes, strict=True):
+        if size is None:
+            assert part is None
+            continue
+        assert part is not None
+        expected = segment_logits(each.float(), *size)
+        assert (part[0] == expected.labels.numpy()).mean() > 0.999
+        assert part[2] == pytest.approx(expected.confidence.numpy(), rel=1e-3, abs=1.0)
 
 
 class TestJpegs:

@@ -8,7 +8,14 @@ import torch
 from torch import Tensor
 
 from models.manifest import InputSpec
-from service.engines.golden import PICTURES, agreement, golden_inputs, image_files, labels_of
+from service.engines.golden import (
+    PICTURES,
+    NotFiniteError,
+    agreement,
+    golden_inputs,
+    image_files,
+    labels_of,
+)
 from service.errors import StartupError
 
 SPEC = InputSpec(height=24, width=40, mean=(0.5,) * 3, std=(0.5,) * 3, stride=8)
@@ -53,6 +60,22 @@ def test_a_slow_network_is_compared_on_fewer(
 ) -> None:
     labels = labels_of(Slow(monkeypatch), golden_inputs(None, SPEC), enough_s=enough_s)
     assert labels.shape == (count, 24, 40)
+
+
+class Overflowing(Slow):
+    """One number of each answer is none."""
+
+    def run(self, pixels: Tensor, *, alone: bool) -> Tensor:
+        logits = super().run(pixels, alone=alone)
+        logits[:, 1, 2, 3] = torch.inf
+        return logits
+
+
+def test_a_network_that_computes_what_is_no_number_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with pytest.raises(NotFiniteError, match="not finite"):
+        labels_of(Overflowing(monkeypatch), golden_inputs(None, SPEC))
 
 
 def test_agreement_is_the_share_of_equal_pixels() -> None:

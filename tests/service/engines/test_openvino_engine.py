@@ -58,6 +58,13 @@ def test_a_batch_answers_as_each_alone() -> None:
     torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("precision", ["bfloat16", "float32"])
+def test_logits_are_left_as_they_lie(precision: str) -> None:
+    logits = colour_engine(precision).run(colour_inputs(2), alone=True)
+    assert logits.dtype == getattr(torch, precision)
+    assert logits.is_contiguous(memory_format=torch.channels_last)
+
+
 def test_bfloat16_agrees_on_clear_pictures() -> None:
     inputs = colour_inputs()
     half = colour_engine("bfloat16").run(inputs, alone=True).argmax(1)
