@@ -107,10 +107,12 @@ def test_numbers_of_other_precisions_are_what_they_are_in_float32() -> None:
     spec = spec_of(16, 24, 0.25)
     grid = Grid.over(40, 61, spec)
     halves = [tile_of(5, spec, seed).bfloat16() for seed in range(len(grid))]
-    expected = blended(grid, [half.float() for half in halves])
+    singles = [half.float() for half in halves]
     for other in (halves, [half.double() for half in halves]):
-        assert torch.equal(blended(grid, other).labels, expected.labels)
-        assert_same(by_operators(grid, other), expected)
+        for way in (blended, by_operators):
+            found, expected = way(grid, other), way(grid, singles)
+            assert torch.equal(found.labels, expected.labels)
+            assert torch.equal(found.confidence, expected.confidence)
 
 
 @pytest.mark.usefixtures("instructions")

@@ -100,7 +100,7 @@ def test_images_are_answered_where_that_is_worthwhile(engine: CudaEngine) -> Non
 def test_logits_in_half_precision_and_channels_last_are_what_they_are_in_float32() -> None:
     logits = (8 * random_images(3, 5, 24, 40)).bfloat16()
     logits = logits.contiguous(memory_format=torch.channels_last)
-    sizes = [(31, 45), None, (64, 96)]
+    sizes = [(1, 1), None, (64, 96)]
     found = parts_of_batch(cuda_engine._segmented(logits, sizes).numpy(), 5, sizes)
     for part, each, size in zip(found, logits, sizes, strict=True):
         if size is None:
@@ -109,7 +109,7 @@ def test_logits_in_half_precision_and_channels_last_are_what_they_are_in_float32
         assert part is not None
         expected = segment_logits(each.float(), *size)
         assert (part[0] == expected.labels.numpy()).mean() > 0.999
-        assert part[2] == pytest.approx(expected.confidence.numpy(), rel=1e-3, abs=1.0)
+        assert part[2] == pytest.approx(expected.confidence.numpy(), rel=1e-4)
 
 
 class TestJpegs:
