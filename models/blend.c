@@ -56,7 +56,7 @@ INLINE int blend_tile(int lanes, const Logits *tile, const Weights *weights, con
     for (int64_t y = 0; y < tile->height; ++y) {
         for (int64_t x = 0; x < tile->width; ++x)
             shares[x] = weights->rows[y] * weights->columns[x];
-        soften(lanes, tile, y, 0, tile->width, sums.values, width, &unused);
+        softmax(lanes, tile, y, 0, tile->width, sums.values, width, &unused);
         const int is_final = y < down->cut;
         for (int64_t index = 0; index < tile->classes; ++index) {
             float *const sum = sums.values + index * width;

@@ -43,14 +43,14 @@ INLINE float number(const Logits *logits, int64_t at) {
 
 // The softmax of the row's columns from `begin` to `end` into (classes, plane), `lanes` of them at a
 // time: what the last vector reaches beyond the end is written as well, `with_room` has it.
-INLINE void soften(int lanes, const Logits *logits, int64_t row, int64_t begin, int64_t end,
-                   float *probabilities, int64_t plane, Range *range) {
+INLINE void softmax(int lanes, const Logits *logits, int64_t row, int64_t begin, int64_t end,
+                    float *probabilities, int64_t plane, Range *range) {
     if (lanes == 16)
-        soften_16(logits, row, begin, end, probabilities, plane, range);
+        softmax_16(logits, row, begin, end, probabilities, plane, range);
     else if (lanes == 8)
-        soften_8(logits, row, begin, end, probabilities, plane, range);
+        softmax_8(logits, row, begin, end, probabilities, plane, range);
     else
-        soften_4(logits, row, begin, end, probabilities, plane, range);
+        softmax_4(logits, row, begin, end, probabilities, plane, range);
 }
 
 #endif

@@ -61,7 +61,7 @@ INLINE Place place(int64_t at, int64_t source, int64_t length) {
     return (Place){low, low + 1 < source ? low + 1 : low, (float)(inside - low)};
 }
 
-// Each column of the image's begin to end.
+// The image's columns from `begin` to `end`, and their parts.
 INLINE void find_columns(int64_t source, int64_t length, int64_t begin, int64_t end,
                          Columns *columns) {
     columns->width = (int)(end - begin);
@@ -73,6 +73,7 @@ INLINE void find_columns(int64_t source, int64_t length, int64_t begin, int64_t 
     }
     const int64_t first = columns->low[0], last = columns->next[columns->width - 1];
     const int64_t even = (last - first) / PARTS + 1;
+    // a whole number of the longest vectors
     const int64_t part = even < LEAST_PART ? LEAST_PART : (even + 15) / 16 * 16;
     columns->parts = 0;
     for (int x = 0; x < columns->width; ++x)
@@ -101,8 +102,8 @@ INLINE void reach(int lanes, const Logits *source, const Columns *columns, int64
     row->at = at;
     for (int part = 0; part < columns->parts; ++part) {
         const int64_t *const begin = &columns->source_begins[part];
-        soften(lanes, source, at, begin[0], begin[1], row->probabilities, row->plane,
-               &row->ranges[part]);
+        softmax(lanes, source, at, begin[0], begin[1], row->probabilities, row->plane,
+                &row->ranges[part]);
         memset(row->has[part], 0, source->classes);
         // an image's column lies between a part's last one and the next part's first
         if (part > 0) add_column(source, row, begin[0], &row->ranges[part - 1]);

@@ -25,14 +25,14 @@ typedef uint32_t Few __attribute__((vector_size(4 * WORDS), aligned(2), may_alia
 #endif
 
 // The second where either is no number.
-INLINE REAL NAME(larger)(REAL one, REAL other) {
+INLINE REAL NAME(max)(REAL one, REAL other) {
     REAL found;
     for (int lane = 0; lane < WIDTH; ++lane)
         found[lane] = one[lane] > other[lane] ? one[lane] : other[lane];
     return found;
 }
 
-INLINE float NAME(largest)(REAL values) {
+INLINE float NAME(reduce_max)(REAL values) {
     float lanes[WIDTH];
     *(REAL *)lanes = values;
     for (int half = WIDTH / 2; half > 0; half /= 2)
@@ -42,9 +42,9 @@ INLINE float NAME(largest)(REAL values) {
 }
 
 // 2 to the power of what is at most 0, to 3 units in the last place; no number of what is none.
-INLINE REAL NAME(power)(REAL exponents) {
+INLINE REAL NAME(exp2)(REAL exponents) {
     // of less, a share would be so small that it takes a processor a hundred times as long
-    const REAL inside = NAME(larger)((REAL){0} - 100.0f, exponents);
+    const REAL inside = NAME(max)((REAL){0} - 100.0f, exponents);
     // so large that its last bit is 1, and the last ones are the exponent of 1
     const REAL shift = (REAL){0} + (12582912.0f + 127.0f);
     const REAL whole = inside + shift;
@@ -142,8 +142,8 @@ INLINE void NAME(read)(const Logits *logits, int64_t at, int64_t count, REAL *va
         }
 }
 
-INLINE void NAME(soften)(const Logits *logits, int64_t row, int64_t begin, int64_t end,
-                         float *probabilities, int64_t plane, Range *range) {
+INLINE void NAME(softmax)(const Logits *logits, int64_t row, int64_t begin, int64_t end,
+                          float *probabilities, int64_t plane, Range *range) {
     REAL values[MAX_CLASSES], highest[MAX_CLASSES];
     for (int64_t index = 0; index < logits->classes; ++index) highest[index] = (REAL){0};
     REAL most_sums = {0}, all_sums = {0};
@@ -151,24 +151,24 @@ INLINE void NAME(soften)(const Logits *logits, int64_t row, int64_t begin, int64
         NAME(read)(logits, row * logits->line + x * logits->column, end - x, values);
         REAL most = values[0];
         for (int64_t index = 1; index < logits->classes; ++index)
-            most = NAME(larger)(values[index], most);
+            most = NAME(max)(values[index], most);
         REAL sum = {0};
         for (int64_t index = 0; index < logits->classes; ++index) {
-            values[index] = NAME(power)((values[index] - most) * 1.44269504f);
+            values[index] = NAME(exp2)((values[index] - most) * 1.44269504f);
             sum += values[index];
         }
         const REAL share = 1.0f / sum;  // of the highest, which is 1 so far
         for (int64_t index = 0; index < logits->classes; ++index) {
             const REAL probability = values[index] * share;
             *(REAL *)(probabilities + index * plane + x) = probability;
-            highest[index] = NAME(larger)(probability, highest[index]);
+            highest[index] = NAME(max)(probability, highest[index]);
         }
-        most_sums = NAME(larger)(sum, most_sums);
+        most_sums = NAME(max)(sum, most_sums);
         all_sums += sum;
     }
     for (int64_t index = 0; index < logits->classes; ++index)
-        range->highest[index] = NAME(largest)(highest[index]);
-    range->lowest = 1.0f / NAME(largest)(most_sums);
+        range->highest[index] = NAME(reduce_max)(highest[index]);
+    range->lowest = 1.0f / NAME(reduce_max)(most_sums);
     for (int lane = 0; lane < WIDTH; ++lane)
         if (isnan(all_sums[lane])) range->lowest = NAN;
 }

@@ -38,9 +38,9 @@ UNCLAIMED_PASSES = 4  # of each lane: in the device, and read while the next are
 
 @dataclass(frozen=True)
 class Answer:
-    """A unit's logits as of `Engine.run`, or what the engine made of them
-    for its image; with how long it queued, when its pass `began` (`time.perf_counter`), how long
-    that took and how many units shared it."""
+    """A unit's logits as of `Engine.run`, or what the engine made of them for its image; with how
+    long it queued, when its pass `began` (`time.perf_counter`), how long that took and how many
+    units shared it."""
 
     found: Tensor | ClassMap
     queue_s: float

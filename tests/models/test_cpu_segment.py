@@ -137,7 +137,7 @@ def test_the_softmax_is_exact_to_a_few_units_in_the_last_place() -> None:
 
 
 @pytest.mark.usefixtures("instructions")
-def test_large_logits_do_not_overflow_nor_do_far_ones_vanish_slowly() -> None:
+def test_large_logits_do_not_overflow() -> None:
     logits = torch.full((256, 4, 40), -1e4)
     logits[1] = 1e4
     labels, _, confidence = cpu_segment.segment(logits, 8, 80)
