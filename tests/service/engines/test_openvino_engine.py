@@ -137,8 +137,12 @@ def test_what_was_warmed_up_is_compiled_and_what_is_forgotten_no_more() -> None:
     assert set(engine._passes) == {(1, True), (1, False)}
 
 
-def test_has_at_most_a_lane_for_every_core() -> None:
-    assert 1 <= colour_engine().lanes <= usable_cores()
+def test_has_a_lane_more_than_passes_run_at_a_time() -> None:
+    """Where one ends the next is there; and no more passes run than there are cores."""
+    engine = colour_engine()
+    engine.run(colour_inputs(1), alone=True)
+    assert 2 <= engine.lanes <= usable_cores() + 1
+    assert engine._passes[1, True].count == 1
 
 
 def test_the_name_says_what_it_is() -> None:
