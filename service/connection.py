@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from service.head_with_body import HeadWithBody
 from service.protocol import BoundedProtocol
 
 HEAD_S = 10.0  # for the head of a request, from the connection's or the head's first byte
@@ -87,7 +88,11 @@ class Connection(BoundedProtocol):
     def on_headers_complete(self) -> None:
         self._in_head, self._in_body = False, True
         self._stop_awaiting_head()
+        before = self.cycle
         super().on_headers_complete()
+        if self.cycle is not before and self.cycle is not None and self.scope["method"] != "HEAD":
+            transport: Any = HeadWithBody(self.transport, self.cycle)
+            self.cycle.transport = transport
 
     def on_message_complete(self) -> None:
         self._in_head, self._in_body = True, False  # of the next request
