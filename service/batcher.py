@@ -38,11 +38,12 @@ UNCLAIMED_PASSES = 4  # of each lane: in the device, and read while the next are
 
 @dataclass(frozen=True)
 class Answer:
-    """A unit's logits as of `Engine.run`, or what the engine made of them for its image; with how
-    long it queued, when its pass `began` (`time.perf_counter`), how long that took and how many
-    units shared it."""
+    """A unit's logits as of `Engine.run`, or what the engine made of them for its image, of the
+    `size` that it was submitted with; how long it queued, when its pass `began`
+    (`time.perf_counter`), how long that took and how many units shared it."""
 
     found: Tensor | ClassMap
+    size: tuple[int, int] | None
     queue_s: float
     began: float
     device_s: float
@@ -298,7 +299,8 @@ class Batcher:
             if found is None:
                 job.future.set_exception(UndecodedError())
             else:
-                job.future.set_result(Answer(found, began - job.queued, began, took, len(jobs)))
+                answer = Answer(found, job.size, began - job.queued, began, took, len(jobs))
+                job.future.set_result(answer)
         return None
 
     def _answers(self, jobs: list[_Job], *, alone: bool) -> Iterable[Tensor | ClassMap | None]:

@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 
 # what images of up to a sixteenth, up to a quarter of the largest, and all others have for
 # themselves, as parts of the largest
@@ -16,7 +17,7 @@ class PixelBudget:
     """Pixels that may be in memory at a time, so that memory follows it and not the uploads: the
     largest image alone, or several smaller, and beside it some for photographs and for small
     images, which would otherwise wait for minutes while a large image is cut into tiles. Belongs
-    to one event loop, except for what threads may take.
+    to one event loop, except for what threads may take and give back.
     """
 
     def __init__(self, largest: int) -> None:
@@ -73,6 +74,7 @@ class Hold:
             self._share, self._count = share, count
 
     def give_back(self) -> None:
+        """In any thread."""
         if self._share is not None:
             self._share.give_back(self._count)
             self._share = None
@@ -95,12 +97,15 @@ class _Share:
         self._changing = threading.Lock()
         self._turn = asyncio.Lock()
         self._returned = asyncio.Event()
+        self._wake: Callable[[], object] = self._returned.set
 
     def take_now(self, count: int) -> bool:
         """Whether `count` were free, with nobody waiting for them."""
         return not self.waiting and self._take_free(count)
 
     async def take(self, count: int) -> None:
+        wake = asyncio.get_running_loop().call_soon_threadsafe
+        self._wake = partial(wake, self._returned.set)
         self.waiting += 1
         try:
             async with self._turn:
@@ -113,7 +118,8 @@ class _Share:
     def give_back(self, count: int) -> None:
         with self._changing:
             self.free += count
-        self._returned.set()
+        if self.waiting:  # who begins to wait after this finds them
+            self._wake()
 
     def _take_free(self, count: int) -> bool:
         with self._changing:

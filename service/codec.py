@@ -7,14 +7,15 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import Context, copy_context
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
 from service.budget import PixelBudget
 
-T = TypeVar("T")
+D = TypeVar("D")
 F = TypeVar("F")
+T = TypeVar("T")
 
 
 class Codec:
@@ -48,6 +49,23 @@ class Codec:
             return await result_of(encoded)
         finally:
             del encoded, work  # in an error's frames they would keep the image from being freed
+
+    async def relay(
+        self,
+        decode: Callable[[], D],
+        submit: Callable[[D], Future[F]],
+        encode: Callable[[F], T],
+    ) -> T:
+        """As `encoding_result`, of what is found of what is submitted as soon as it was decoded."""
+        encoded: Future[T] = Future()
+        begin = partial(self._begin, encoded, copy_context(), encode)
+        pass_on = partial(_pass_on, encoded, decode, submit, begin)
+        decoded = self._decoders.submit(copy_context().run, self._noted, pass_on)
+        try:
+            del begin, pass_on
+            return await result_of(encoded, decoded)
+        finally:
+            del encoded, decoded, decode, submit, encode  # as above
 
     def _begin(
         self, encoded: Future[T], context: Context, work: Callable[[F], T], done: Future[F]
@@ -86,6 +104,21 @@ class Codec:
         self._encoders.shutdown()
 
 
+def _pass_on(
+    encoded: Future[T],
+    decode: Callable[[], D],
+    submit: Callable[[D], Future[F]],
+    begin: Callable[[Future[F]], None],
+) -> None:
+    """In a thread that decodes."""
+    try:
+        once = [decode()]
+        if not encoded.cancelled():
+            submit(once.pop()).add_done_callback(begin)
+    except BaseException as error:  # noqa: BLE001 - raised where it is waited for
+        _fail(encoded, error)
+
+
 def _fail(future: Future[T], error: BaseException) -> None:
     """Where anybody still waits for it."""
     if future.set_running_or_notify_cancel():
@@ -108,18 +141,47 @@ def _finish(once: list[tuple[Future[T], Future[F], Callable[[F], T]]]) -> None:
         del encoded, done, work
 
 
-async def result_of(future: Future[T]) -> T:
+async def result_of(future: Future[T], *before: Future[Any]) -> T:
     """What a thread of the codec answers. A request that is cancelled meanwhile ends only when no
-    thread works for it any more, so that nothing still in use is counted as free."""
-    waiting = asyncio.wrap_future(future)
+    thread works for it any more, not on what came `before` either, so that nothing still in use is
+    counted as free."""
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[T] = loop.create_future()
+    # not asyncio.wrap_future, let alone within asyncio.shield: the loop goes round for each
+    future.add_done_callback(partial(_tell, loop, answer))
     try:
-        return await asyncio.shield(waiting)
+        return await answer
     except asyncio.CancelledError:
-        if not future.cancel():
-            await asyncio.wait([waiting])
+        await _end_of([each for each in (future, *before) if not each.cancel()])
         raise
     finally:
-        del future, waiting  # in an error's frames they would keep the image from being freed
+        del (
+            answer,
+            future,
+            before,
+        )  # in an error's frames they would keep the image from being freed
+
+
+async def _end_of(working: list[Future[Any]]) -> None:
+    """Whatever their ends are."""
+    await asyncio.gather(*map(asyncio.wrap_future, working), return_exceptions=True)
+
+
+def _tell(loop: asyncio.AbstractEventLoop, answer: asyncio.Future[T], future: Future[T]) -> None:
+    """In the thread that has found it."""
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(_settle, answer, future)
+
+
+def _settle(answer: asyncio.Future[T], future: Future[T]) -> None:
+    if answer.done():  # nobody waits for it any more
+        return
+    if future.cancelled():
+        answer.cancel()
+    elif (error := future.exception()) is not None:
+        answer.set_exception(error)
+    else:
+        answer.set_result(future.result())
 
 
 def _threads(count: int, name: str) -> ThreadPoolExecutor:

@@ -33,26 +33,45 @@ class Deadline:
         Nobody waits longer, though a thread that cannot be interrupted may go on with it: what
         `work` holds, it gives back when that has ended.
         """
-        task = asyncio.create_task(work)
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[T] = loop.create_future()
+        timer = loop.call_at(self._at, self._expire, answer)
+        # tells us itself: the loop would go round once more for asyncio.wait
+        task = asyncio.create_task(_settle(answer, work))
         try:
-            left_s = self._at - asyncio.get_running_loop().time()
-            await asyncio.wait([task], timeout=max(0.0, left_s))
-            if not task.done():
-                raise DeadlineError(f"there is no answer after {self.seconds:g} s")
-            return task.result()
+            return await answer
         finally:
+            timer.cancel()
             if not task.done():
                 _given_up.add(task)
-                task.add_done_callback(_end)
+                task.add_done_callback(_given_up.discard)
                 task.cancel()
                 await asyncio.wait([task], timeout=GIVING_UP_S)
-            del task  # in an error's frames it would keep the image from being freed
+            del (
+                answer,
+                task,
+                timer,
+                work,
+            )  # in an error's frames they would keep the image from being freed
+
+    def _expire(self, answer: asyncio.Future[T]) -> None:
+        if not answer.done():
+            answer.set_exception(DeadlineError(f"there is no answer after {self.seconds:g} s"))
 
 
-def _end(task: asyncio.Task[Any]) -> None:
-    _given_up.discard(task)
-    if not task.cancelled():
-        task.exception()  # which nobody waits for
+async def _settle(answer: asyncio.Future[T], work: Coroutine[Any, Any, T]) -> None:
+    """Whatever `work` ends with, unless nobody waits for it any more."""
+    try:
+        result = await work
+    except asyncio.CancelledError:
+        answer.cancel()
+        raise
+    except BaseException as error:  # noqa: BLE001 - raised where it is waited for
+        if not answer.done():
+            answer.set_exception(error)
+    else:
+        if not answer.done():
+            answer.set_result(result)
 
 
 @asynccontextmanager

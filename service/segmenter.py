@@ -4,10 +4,12 @@ import asyncio
 import base64
 import math
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import Future
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 from torch import Tensor
 
@@ -27,6 +29,7 @@ from service.statistics import class_statistics
 from service.tiles import TiledImage
 from service.upload import Header, Upload, decode, read_header, read_plain_jpeg
 
+T = TypeVar("T")
 OnImage = Callable[[Stages, list[ClassStatistics]], None]
 
 MAX_LEFT_PIXELS = 1 << 25  # of a JPEG that the engine decodes: nothing bounds its memory otherwise
@@ -117,56 +120,77 @@ class Segmenter:
     ) -> Segmented:
         """Pixels count against the budget for as long as they are held: until they were resized,
         or in the input mode `tile`, where tiles are cut from them, until the last was run."""
-        with self._codec.budget.hold() as hold:
-            image = await self._opened(upload, hold, stages, aside, leaves_jpegs=leaves_jpegs)
-            if self.manifest.input.mode == "resize":
-                hold.give_back()
-                size = image.height, image.width
-                finish = partial(self._finish, size, stages)
+        with ExitStack() as entered, self._codec.budget.hold() as hold:
+            opened = partial(self._opened, upload, hold, stages, aside)
+            if self.manifest.input.mode == "tile":
+                image = await opened(self._codec.decoding)
                 with self.batcher.flow() as flow:
-                    # nothing is kept here: threads free their tensors, see `ClassMap`
-                    found = self._codec.encoding_result(flow.submit(image.unit, size=size), finish)
-                    del image
-                    return await found
-            with self.batcher.flow() as flow:
-                class_map = await self._in_tiles(flow, image, stages)
-            del image  # whose pixels count no more
-        return await self._codec.encoding(lambda: self._segmented(class_map, stages))
+                    class_map = await self._in_tiles(flow, image, stages)
+                del image
+                hold.give_back()
+                return await self._codec.encoding(lambda: self._segmented(class_map, stages))
+
+            def submit(image: _Image) -> Future[Answer]:
+                hold.give_back()
+                flow = entered.enter_context(self.batcher.flow())
+                return flow.submit(image.unit, size=(image.height, image.width))
+
+            # nothing is kept here: threads free their tensors, see `ClassMap`
+            finish = partial(self._finish, stages)
+            jpeg = self._left(upload, stages) if leaves_jpegs else None
+            if jpeg is not None:
+                return await self._codec.encoding_result(submit(jpeg), finish)
+            return await opened(partial(self._codec.relay, submit=submit, encode=finish))
+
+    def _left(self, upload: Upload, stages: Stages) -> _Image | None:
+        """A JPEG as it is, for the engine to decode."""
+        with stages.timed("decode"):
+            plain = read_plain_jpeg(upload, max_pixels=self._codec.max_pixels)
+        if plain is None or plain.pixels > MAX_LEFT_PIXELS:
+            return None
+        jpeg = Jpeg(upload.content, plain.height, plain.width)
+        return _Image(jpeg, plain.height, plain.width)
 
     async def _opened(
-        self, upload: Upload, hold: Hold, stages: Stages, aside: Aside, *, leaves_jpegs: bool
-    ) -> _Image:
-        """Decoded, in one go where there is memory for its pixels, which only its header tells; or
-        a JPEG as it is, for the engine to decode."""
-        codec = self._codec
-        if leaves_jpegs:
-            with stages.timed("decode"):
-                plain = read_plain_jpeg(upload, max_pixels=codec.max_pixels)
-            if plain is not None and plain.pixels <= MAX_LEFT_PIXELS:
-                jpeg = Jpeg(upload.content, plain.height, plain.width)
-                return _Image(jpeg, plain.height, plain.width)
+        self,
+        upload: Upload,
+        hold: Hold,
+        stages: Stages,
+        aside: Aside,
+        opening: Callable[[Callable[[], _Image]], Awaitable[T]],
+    ) -> T:
+        """`opening` the image, which it is told how to decode: in one go where there is memory for
+        its pixels, which only its header tells."""
 
-        def at_once() -> tuple[Header, _Image | None]:
-            header = read_header(upload, max_pixels=codec.max_pixels)
-            return header, self._prepare(upload, header) if hold.take_now(header.pixels) else None
+        def at_once() -> _Image:
+            with stages.timed("decode", further=True), _memory_for("for the image"):
+                header = read_header(upload, max_pixels=self._codec.max_pixels)
+                if not hold.take_now(header.pixels):
+                    raise _NoRoomError(header)
+                return self._prepare(upload, header)
 
-        with stages.timed("decode", further=True), _memory_for("for the image"):
-            header, image = await codec.decoding(at_once)
-        if image is not None:
-            return image
+        try:
+            return await opening(at_once)
+        except _NoRoomError as error:
+            header = error.header
         with stages.timed("queue"):
             await hold.take(header.pixels, aside=aside)
-        with stages.timed("decode"), _memory_for("for the image"):
-            return await codec.decoding(partial(self._prepare, upload, header))
 
-    def _finish(self, size: tuple[int, int], stages: Stages, answer: Answer) -> Segmented:
-        """What the network saw whole, of (height, width)."""
+        def in_turn() -> _Image:
+            with stages.timed("decode"), _memory_for("for the image"):
+                return self._prepare(upload, header)
+
+        return await opening(in_turn)
+
+    def _finish(self, stages: Stages, answer: Answer) -> Segmented:
+        """What the network saw whole."""
         stages.add("queue", answer.began - answer.queue_s, answer.began)
         stages.add("device", answer.began, answer.began + answer.device_s)
         found = answer.found
         if isinstance(found, Tensor):
+            assert answer.size is not None
             with stages.timed("upsample"), _memory_for("for the classes"):
-                found = ClassMap.chosen(found, *size)
+                found = ClassMap.chosen(found, *answer.size)
         return self._segmented(found, stages)
 
     async def _in_tiles(self, flow: Flow, image: _Image, stages: Stages) -> ClassMap:
@@ -230,6 +254,14 @@ class Segmenter:
                 f"{spec.height}, more than {MAX_TILED_SHARE} times the limit of "
                 f"{self._codec.max_pixels} pixels"
             )
+
+
+class _NoRoomError(Exception):
+    """For its pixels, of an image with this header."""
+
+    def __init__(self, header: Header) -> None:
+        super().__init__(header)
+        self.header = header
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """The budget of pixels that may be in memory at a time."""
 
 import asyncio
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -182,5 +183,22 @@ def test_no_thread_overtakes_who_waits() -> None:
         for holder in (first, waiting):
             holder.let_go.set()
         await asyncio.gather(first.task, waiting.task)
+
+    finished(check())
+
+
+def test_what_a_thread_gives_back_goes_to_who_waits() -> None:
+    async def check() -> None:
+        budget = PixelBudget(100)
+        taken = budget.hold()
+        assert taken.take_now(60)
+        waiting = Holder(budget, 100)
+        await settle()
+        assert not waiting.inside
+        # from a thread that does not wake the loop by its own end
+        threading.Thread(target=taken.give_back).start()
+        waiting.let_go.set()
+        await asyncio.wait_for(waiting.task, 20)
+        assert budget.held == 0
 
     finished(check())
