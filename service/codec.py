@@ -155,11 +155,8 @@ async def result_of(future: Future[T], *before: Future[Any]) -> T:
         await _end_of([each for each in (future, *before) if not each.cancel()])
         raise
     finally:
-        del (
-            answer,
-            future,
-            before,
-        )  # in an error's frames they would keep the image from being freed
+        # in an error's frames they would keep the image from being freed
+        del answer, future, before
 
 
 async def _end_of(working: list[Future[Any]]) -> None:

@@ -47,12 +47,8 @@ class Deadline:
                 task.add_done_callback(_given_up.discard)
                 task.cancel()
                 await asyncio.wait([task], timeout=GIVING_UP_S)
-            del (
-                answer,
-                task,
-                timer,
-                work,
-            )  # in an error's frames they would keep the image from being freed
+            # in an error's frames they would keep the image from being freed
+            del answer, task, timer, work
 
     def _expire(self, answer: asyncio.Future[T]) -> None:
         if not answer.done():
