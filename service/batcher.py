@@ -244,7 +244,7 @@ class Batcher:
 
     def _take(self) -> list[_Job]:
         """A unit from each request in turn, and no more than leaves other lanes their share: idle
-        ones, and those of a CPU in any case, which have cores of their own to be busy with."""
+        ones, and those of a CPU in any case, which soon have cores of their own to be busy with."""
         on_cpu = self.engine.device.type == "cpu"
         lanes = self.engine.lanes if on_cpu else max(1, self.engine.lanes - self._running)
         count = pass_size(min(self.capacity, self._room(), -(-self._queued // lanes)))

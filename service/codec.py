@@ -17,6 +17,9 @@ D = TypeVar("D")
 F = TypeVar("F")
 T = TypeVar("T")
 
+# what is to be settled in the end; decode, submit, and what the device's answer is given to
+_Steps = tuple[Future[T], Callable[[], D], Callable[[D], Future[F]], Callable[[Future[F]], None]]
+
 
 class Codec:
     """Shared by every loaded model: they run on the same cores and in the same memory.
@@ -59,13 +62,18 @@ class Codec:
         """As `encoding_result`, of what is found of what is submitted as soon as it was decoded."""
         encoded: Future[T] = Future()
         begin = partial(self._begin, encoded, copy_context(), encode)
-        pass_on = partial(_pass_on, encoded, decode, submit, begin)
-        decoded = self._decoders.submit(copy_context().run, self._noted, pass_on)
+        once: list[_Steps[T, D, F]] = [(encoded, decode, submit, begin)]
         try:
-            del begin, pass_on
+            decoded = self._decoders.submit(
+                copy_context().run, self._noted, partial(_pass_on, once)
+            )
+        except RuntimeError:
+            once.clear()  # there is no thread for it, and it is not to be done later either
+            raise
+        try:
             return await result_of(encoded, decoded)
         finally:
-            del encoded, decoded, decode, submit, encode  # as above
+            del encoded, decode, submit, encode, begin  # as above
 
     def _begin(
         self, encoded: Future[T], context: Context, work: Callable[[F], T], done: Future[F]
@@ -104,19 +112,19 @@ class Codec:
         self._encoders.shutdown()
 
 
-def _pass_on(
-    encoded: Future[T],
-    decode: Callable[[], D],
-    submit: Callable[[D], Future[F]],
-    begin: Callable[[Future[F]], None],
-) -> None:
-    """In a thread that decodes."""
+def _pass_on(once: list[_Steps[T, D, F]]) -> None:
+    """In a thread that decodes. Takes what is to be done out of the list, as `_finish`."""
+    if not once:
+        return
+    encoded, decode, submit, begin = once.pop()
     try:
-        once = [decode()]
+        image = [decode()]
         if not encoded.cancelled():
-            submit(once.pop()).add_done_callback(begin)
+            submit(image.pop()).add_done_callback(begin)
     except BaseException as error:  # noqa: BLE001 - raised where it is waited for
         _fail(encoded, error)
+    finally:
+        del encoded, decode, submit, begin
 
 
 def _fail(future: Future[T], error: BaseException) -> None:

@@ -88,10 +88,9 @@ class Connection(BoundedProtocol):
     def on_headers_complete(self) -> None:
         self._in_head, self._in_body = False, True
         self._stop_awaiting_head()
-        before = self.cycle
         super().on_headers_complete()
-        if self.cycle is not before and self.cycle is not None and self.scope["method"] != "HEAD":
-            transport: Any = HeadWithBody(self.transport, self.cycle)
+        if self.cycle is not None and self.scope["method"] != "HEAD":
+            transport: Any = HeadWithBody(self.transport)
             self.cycle.transport = transport
 
     def on_message_complete(self) -> None:

@@ -68,6 +68,8 @@ async def _settle(answer: asyncio.Future[T], work: Coroutine[Any, Any, T]) -> No
     else:
         if not answer.done():
             answer.set_result(result)
+    finally:
+        del answer, work  # as above
 
 
 @asynccontextmanager

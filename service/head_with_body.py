@@ -3,27 +3,27 @@ system call and one packet, and wake the client once."""
 
 import asyncio
 
-from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+INTERIM = b"HTTP/1.1 100 "  # asks for the body; the answer is still to come
 
 
 class HeadWithBody:
-    """As much of a transport as a cycle uses. Not for HEAD, whose answers end with the head."""
+    """As much of a transport as uvicorn writes one answer to: the head, then the body in one or
+    more pieces, the first of which may be empty. Not for HEAD, whose answers end with the head."""
 
-    def __init__(self, transport: asyncio.Transport, cycle: RequestResponseCycle) -> None:
+    def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
-        self._cycle = cycle
         self._head: bytes | None = None
         self._is_begun = False
         self.is_closing = transport.is_closing
 
     def write(self, data: bytes) -> None:
-        if self._cycle.response_started and not self._is_begun:
-            self._head, self._is_begun = data, True
-        elif self._head is not None:
+        if self._head is not None:
             head, self._head = self._head, None
-            self._transport.writelines((head, data))
-        else:  # "100 Continue", or what goes on
+            self._transport.write(head + data)
+        elif self._is_begun or data.startswith(INTERIM):
             self._transport.write(data)
+        else:
+            self._head, self._is_begun = data, True
 
     def close(self) -> None:
         if self._head is not None:

@@ -31,7 +31,7 @@ GAUGES = {
     "device_waiting_images": ("Images that wait for their first pass.", ("model",)),
     "device_queued_units": ("Images or tiles that wait for a pass.", ("model",)),
     "device_running_passes": ("Passes in the device.", ("model",)),
-    "device_lanes": ("Passes that run side by side.", ("model",)),
+    "device_lanes": ("Passes that may be in the device at a time.", ("model",)),
     "device_capacity_units": ("Images or tiles that a pass may hold.", ("model",)),
     "device_memory_bytes": ("Memory of a GPU.", ("device", "kind")),
     "draining_models": ("Models that were replaced or unloaded and still answer.", ()),

@@ -6,6 +6,7 @@ import threading
 import weakref
 from concurrent.futures import Future
 from contextvars import ContextVar
+from functools import partial
 from typing import TypeVar
 
 import pytest
@@ -170,7 +171,12 @@ class TestEncodingAResult:
 
         finished(check())
 
-    def test_who_goes_later_waits_for_the_thread(self) -> None:
+    @pytest.mark.parametrize("fails", [False, True])
+    def test_who_goes_later_waits_for_the_thread(
+        self, fails: bool, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Whatever that ends with, which nobody speaks of."""
+
         async def check() -> None:
             codec = Codec(threads=1, max_pixels=1000)
             found: Future[int] = Future()
@@ -179,6 +185,8 @@ class TestEncodingAResult:
             def work(number: int) -> None:
                 begun.set()
                 assert free.wait(30)
+                if fails:
+                    raise ValueError("no mask")
 
             encoding = asyncio.create_task(codec.encoding_result(found, work))
             await asyncio.sleep(0)
@@ -193,6 +201,8 @@ class TestEncodingAResult:
             codec.close()
 
         finished(check())
+        gc.collect()
+        assert caplog.text == ""
 
     def test_nobody_waits_for_ever_when_the_threads_have_ended(self) -> None:
         async def check() -> None:
@@ -451,6 +461,62 @@ class TestRelay:
             await codec.encoding(lambda: None)
             codec.close()
             assert encoded == []
+
+        finished(check())
+
+    @pytest.mark.parametrize("step", ["decode", "submit"])
+    def test_an_error_does_not_keep_the_upload(self, step: str) -> None:
+        class Upload:
+            """To be told when it is freed."""
+
+        def decode(upload: Upload) -> Upload:
+            if step == "decode":
+                raise ValueError("no image")
+            return upload
+
+        def submit(upload: Upload) -> Future[int]:
+            raise ValueError("no place")
+
+        async def check() -> weakref.ref[Upload]:
+            codec = Codec(threads=1, max_pixels=1000)
+            upload = Upload()
+            told = weakref.ref(upload)
+            relay = codec.relay(partial(decode, upload), submit, lambda number: number)
+            del upload
+            failed = False
+            try:
+                await relay
+            except ValueError:
+                failed = True
+            assert failed
+            await codec.decoding(lambda: None)
+            codec.close()
+            return told
+
+        gc.disable()
+        try:
+            assert finished(check())() is None
+        finally:
+            gc.enable()
+
+    def test_without_a_thread_for_it_it_is_not_done_later_either(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(thread: threading.Thread) -> None:
+            raise RuntimeError("can't start new thread")
+
+        async def check() -> None:
+            codec = Codec(threads=1, max_pixels=1000)
+            done: list[int] = []
+            with monkeypatch.context() as patch:
+                patch.setattr(threading.Thread, "start", refuse)
+                found: Future[int] = Future()
+                relay = codec.relay(lambda: done.append(1), lambda _: found, done.append)
+                with pytest.raises(RuntimeError, match="start new thread"):
+                    await relay
+            await codec.decoding(lambda: None)  # the next has one
+            codec.close()
+            assert done == []
 
         finished(check())
 

@@ -1,5 +1,6 @@
 """An answer's head goes with the first of its body."""
 
+import gc
 import socket
 from pathlib import Path
 from typing import Any
@@ -24,20 +25,11 @@ class Transport:
         assert not self.closed
         self.written.append(data)
 
-    def writelines(self, parts: tuple[bytes, ...]) -> None:
-        self.write(b"".join(parts))
-
     def is_closing(self) -> bool:
         return self.closed
 
     def close(self) -> None:
         self.closed = True
-
-
-class Cycle:
-    """As much of uvicorn's as is asked."""
-
-    response_started = False
 
 
 @pytest.fixture
@@ -46,19 +38,11 @@ def transport() -> Transport:
 
 
 @pytest.fixture
-def cycle() -> Any:
-    return Cycle()
+def answer(transport: Any) -> HeadWithBody:
+    return HeadWithBody(transport)
 
 
-@pytest.fixture
-def answer(transport: Any, cycle: Any) -> HeadWithBody:
-    return HeadWithBody(transport, cycle)
-
-
-def test_the_head_waits_for_the_body(
-    answer: HeadWithBody, cycle: Any, transport: Transport
-) -> None:
-    cycle.response_started = True
+def test_the_head_waits_for_the_body(answer: HeadWithBody, transport: Transport) -> None:
     answer.write(OK)
     assert transport.written == []
     for part in (b"one", b"two", b"three"):
@@ -66,28 +50,25 @@ def test_the_head_waits_for_the_body(
     assert transport.written == [OK + b"one", b"two", b"three"]
 
 
-def test_an_empty_body_is_one_too(answer: HeadWithBody, cycle: Any, transport: Transport) -> None:
-    cycle.response_started = True
+def test_an_empty_body_is_one_too(answer: HeadWithBody, transport: Transport) -> None:
     answer.write(OK)
     answer.write(b"")
     assert transport.written == [OK]
 
 
 def test_what_comes_before_the_answer_waits_for_nothing(
-    answer: HeadWithBody, cycle: Any, transport: Transport
+    answer: HeadWithBody, transport: Transport
 ) -> None:
     answer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     assert transport.written == [b"HTTP/1.1 100 Continue\r\n\r\n"]
-    cycle.response_started = True
     answer.write(OK)
     answer.write(b"body")
     assert transport.written[1:] == [OK + b"body"]
 
 
 def test_a_head_without_its_body_is_written_before_the_end(
-    answer: HeadWithBody, cycle: Any, transport: Transport
+    answer: HeadWithBody, transport: Transport
 ) -> None:
-    cycle.response_started = True
     answer.write(OK)
     assert not answer.is_closing()
     answer.close()
@@ -99,6 +80,19 @@ def test_a_head_without_its_body_is_written_before_the_end(
 def server(folder: Path) -> Any:
     with running(folder) as found:
         yield found
+
+
+def test_a_request_is_freed_with_its_answer(server: Running) -> None:
+    """Whenever the garbage collector comes."""
+    kept = [each for each in gc.get_objects() if type(each) is HeadWithBody]
+    gc.disable()
+    try:
+        for _ in range(5):
+            assert server.post().status_code == 200
+        found = [each for each in gc.get_objects() if type(each) is HeadWithBody]
+    finally:
+        gc.enable()
+    assert len(found) <= len(kept) + 1  # the last of a connection
 
 
 def received(connection: socket.socket) -> bytes:
