@@ -59,7 +59,8 @@ class Codec:
         submit: Callable[[D], Future[F]],
         encode: Callable[[F], T],
     ) -> T:
-        """As `encoding_result`, of what is found of what is submitted as soon as it was decoded."""
+        """Decodes, submits what that gave, and encodes what is found of it. The thread of each step
+        begins the next: the event loop waits for the end alone."""
         encoded: Future[T] = Future()
         begin = partial(self._begin, encoded, copy_context(), encode)
         once: list[_Steps[T, D, F]] = [(encoded, decode, submit, begin)]
