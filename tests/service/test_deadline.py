@@ -21,6 +21,14 @@ async def answer_after(seconds: float) -> str:
     return "mask"
 
 
+async def work_until(ends: list[str]) -> None:
+    """For longer than anyone waits; notes its end."""
+    try:
+        await asyncio.sleep(30)
+    finally:
+        ends.append("given up")
+
+
 def test_what_is_done_in_time_is_answered() -> None:
     async def check() -> None:
         assert await Deadline(30).of(answer_after(0)) == "mask"
@@ -32,15 +40,9 @@ def test_what_is_done_in_time_is_answered() -> None:
 def test_what_is_not_is_given_up() -> None:
     ends: list[str] = []
 
-    async def work() -> None:
-        try:
-            await asyncio.sleep(30)
-        finally:
-            ends.append("given up")
-
     async def check() -> None:
         with pytest.raises(DeadlineError, match=r"no answer after 0\.05 s"):
-            await Deadline(0.05).of(work())
+            await Deadline(0.05).of(work_until(ends))
         assert ends == ["given up"]
         await asyncio.sleep(0)
         assert not deadline._given_up
@@ -86,14 +88,8 @@ def test_who_cannot_be_interrupted_goes_on_and_is_remembered_until_the_end() -> 
 def test_who_goes_ends_the_work() -> None:
     ends: list[str] = []
 
-    async def work() -> None:
-        try:
-            await asyncio.sleep(30)
-        finally:
-            ends.append("given up")
-
     async def check() -> None:
-        asking = asyncio.create_task(Deadline(30).of(work()))
+        asking = asyncio.create_task(Deadline(30).of(work_until(ends)))
         await asyncio.sleep(0.01)
         asking.cancel()
         with pytest.raises(asyncio.CancelledError):
