@@ -64,6 +64,7 @@ def ours(
     extra: Sequence[str] = (),
     max_upload_bytes: int = MAX_UPLOAD_BYTES,
     is_guarded: bool = False,
+    environment: Mapping[str, str] | None = None,
     name: str | None = None,
 ) -> Contender:
     """The service at a precision; int8 is told which photographs to calibrate with, and kept in
@@ -84,7 +85,7 @@ def ours(
     def command(checkpoint: Path) -> Command:
         served = ["--checkpoints", str(checkpoint.parent), "--model", checkpoint.stem]
         arguments = [sys.executable, "-m", "service", *served, "--port", "{port}", *options]
-        return Command(arguments, "/readyz", cwd=ROOT)
+        return Command(arguments, "/readyz", environment or {}, cwd=ROOT)
 
     name = name or f"service, {precision}"
     return Contender(name, command, precision=precision, key=key)

@@ -19,9 +19,10 @@ class Plan:
     bare_seconds: float = 2.0
     batches: tuple[int, ...] = (1, 2, 4)
     streams: tuple[int, ...] = tuple(sorted({1, 2, cores()}))
-    gpu_batches: tuple[int, ...] = (8, 16, 32, 64)
-    gpu_services: tuple[int, ...] = (1, 4, 8, 12)
-    gpu_requests: tuple[tuple[int, int], ...] = ((1, 32), (16, 8))  # images of each, and clients
+    gpu_seconds: float = 8.0
+    gpu_batches: tuple[int, ...] = (16, 64)
+    gpu_services: tuple[int, ...] = (1, 8)
+    gpu_requests: tuple[tuple[int, int], ...] = ((1, 16), (16, 8))  # images of each, and clients
     gpu_threads: int = 4  # of a service, at least: they wait for Python's lock as well
     codec_repeats: int = 50
     latency_turns: int = 10
@@ -59,6 +60,7 @@ class Plan:
             bare_seconds=0.1,
             batches=(1,),
             streams=(1,),
+            gpu_seconds=2.0,
             gpu_batches=(2,),
             gpu_services=(1, 2),
             gpu_requests=((1, 4), (2, 2)),

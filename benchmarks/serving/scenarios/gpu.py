@@ -6,7 +6,10 @@ before a GPU is: several of them, as behind a proxy, show what the card and the 
 """
 
 import json
+import logging
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -15,6 +18,7 @@ from urllib.request import urlopen
 
 import torch
 
+from benchmarks.serving import mps
 from benchmarks.serving.bare import BareTime, Setup, all_setups, fastest, measure_bare
 from benchmarks.serving.contenders import Contender, ours
 from benchmarks.serving.errors import BenchmarkError
@@ -26,12 +30,24 @@ from benchmarks.serving.servers import HOST, Server
 from benchmarks.serving.table import Table, number
 from benchmarks.serving.workshop import Workshop
 
+logger = logging.getLogger(__name__)
+
+MPS_SAYS = "The services run under NVIDIA's MPS."
+
 
 def measure(shop: Workshop) -> list[Table]:
-    """The large networks, then the carried one; that alone where it only shows that it works."""
-    is_there = torch.cuda.is_available()
-    checkpoints = [shop.resnet, shop.unet, shop.carried] if is_there else [shop.carried]
-    return [_compared(shop, each, "cuda" if is_there else "cpu") for each in checkpoints]
+    """The large networks; without a GPU the carried one, to show that it works."""
+    if torch.cuda.is_available():
+        return [_compared(shop, checkpoint, "cuda") for checkpoint in (shop.resnet, shop.unet)]
+    return [_compared(shop, shop.carried, "cpu")]
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where services run, and in which environment."""
+
+    device: str
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -65,33 +81,55 @@ def _compared(shop: Workshop, checkpoint: Path, device: str) -> Table:
         for decode_on in (("cpu", "gpu") if device == "cuda" else ("cpu",))
     ]
     forwards: list[BareTime] = []
-    engines: dict[str, None] = {}
+    said: dict[str, None] = {}
     assert shop.pictures
     folder, seconds = shop.picture_folder, shop.plan.bare_seconds
     for _ in range(shop.plan.rounds):
         forwards += measure_bare(checkpoint, folder, setups, seconds=seconds, device=device)
-        for rows in groups:
-            if any(row.reason is not None for row in rows):
-                continue
-            try:
-                _take(shop, checkpoint, device, rows, engines)
-            except BenchmarkError as error:
-                for row in rows:
-                    row.reason = reason(error)
+        with _side_by_side(shop, device, said) as place:
+            for rows in groups:
+                if any(row.reason is not None for row in rows):
+                    continue
+                try:
+                    _take(shop, checkpoint, place, rows, said)
+                except BenchmarkError as error:
+                    for row in rows:
+                        row.reason = reason(error)
     where = torch.cuda.get_device_name() if device == "cuda" else "the CPU, for want of a GPU"
     table = _table(shop, f"{checkpoint.stem} on {where}", forwards, list(chain(*groups)))
-    table.notes.append(f"Engines of the services: {'; '.join(engines) or 'none'}.")
+    table.notes += said
     return table
 
 
-def _service(shop: Workshop, device: str, index: int, row: _Row) -> Contender:
-    """One of `row.count`, with its share of the cores."""
-    extra = ["--decode-on", row.decode_on]
+@contextmanager
+def _side_by_side(shop: Workshop, device: str, said: dict[str, None]) -> Iterator[_Place]:
+    """On the device, where kernels of several services run side by side if that is possible."""
+    place = _Place(device)
+    with ExitStack() as stack:
+        if device == "cuda" and mps.is_there():
+            try:
+                place = _Place(device, stack.enter_context(mps.mps(shop.options.work / "mps")))
+                said[MPS_SAYS] = None
+            except BenchmarkError as error:
+                logger.warning("%s", error)
+        yield place
+
+
+def _service(shop: Workshop, place: _Place, index: int, row: _Row) -> Contender:
+    """One of `row.count`, with its share of the cores and a place for each of its clients."""
+    places = max(clients for _, clients in shop.plan.gpu_requests)
+    extra = ["--decode-on", row.decode_on, "--max-queue", str(places)]
     if row.count > 1:
         extra += ["--threads", str(max(shop.plan.gpu_threads, cores() // row.count))]
     name = f"service {index + 1} of {row.count}"
-    precision = best_float(device)
-    return ours(precision, device=device, engine=shop.options.engine, extra=extra, name=name)
+    return ours(
+        best_float(place.device),
+        device=place.device,
+        engine=shop.options.engine,
+        extra=extra,
+        environment=place.environment,
+        name=name,
+    )
 
 
 def _engine(server: Server) -> str:
@@ -104,7 +142,7 @@ def _engine(server: Server) -> str:
 
 
 def _take(
-    shop: Workshop, checkpoint: Path, device: str, rows: list[_Row], engines: dict[str, None]
+    shop: Workshop, checkpoint: Path, place: _Place, rows: list[_Row], said: dict[str, None]
 ) -> None:
     """A result for every row, one after the other, from services that are started once. Each has
     clients of its own, which begin when all are ready."""
@@ -112,16 +150,21 @@ def _take(
     ready = Barrier(count)
 
     def turn(index: int) -> list[LoadResult]:
-        contender = _service(shop, device, index, rows[0])
+        contender = _service(shop, place, index, rows[0])
         results = []
         try:
             with shop.running(contender, checkpoint) as server:
-                engines[_engine(server)] = None
+                said[f"Engine of the services: {_engine(server)}."] = None
                 for row in rows:
                     ready.wait()
-                    results.append(
-                        shop.load(server, contender, clients=row.clients, images=row.images)
+                    result = shop.load(
+                        server,
+                        contender,
+                        clients=row.clients,
+                        images=row.images,
+                        seconds=shop.plan.gpu_seconds,
                     )
+                    results.append(result)
                 ready.wait()  # none is stopped while others are measured
                 return results
         except BaseException:
@@ -160,14 +203,11 @@ def _setups(shop: Workshop, precision: str, *, recorded: bool) -> list[Setup]:
 def _table(shop: Workshop, title: str, forwards: list[BareTime], rows: list[_Row]) -> Table:
     table = Table(
         title,
-        ("", "images/s", "p50 ms", "p99 ms", "share of the forward", "failed"),
+        ("", "images/s", "p50 ms", "p99 ms", "share of the forward", "of the eager", "failed"),
         notes=[
             "640x427 JPEG in, PNG out, or JSON with several; services and load generators on "
-            f"{cores()} cores. "
-            + "; ".join(
-                f"{clients} clients for each service, {images} images a request"
-                for images, clients in shop.plan.gpu_requests
-            )
+            f"{cores()} cores. Images a request and clients of each service: "
+            + ", ".join(f"{images} and {clients}" for images, clients in shop.plan.gpu_requests)
             + "."
         ],
     )
@@ -177,18 +217,21 @@ def _table(shop: Workshop, title: str, forwards: list[BareTime], rows: list[_Row
             bare = 1000 / median(times)
             name = f"forward alone: {setup.name}, batch {setup.batch}"
             table.add(name, number(bare), per_second=bare)
-    best = fastest(forwards, tuple({each.setup.precision for each in forwards}))
+    precisions = tuple({each.setup.precision for each in forwards})
+    best = fastest(forwards, precisions)
+    eager = fastest([each for each in forwards if not each.setup.recorded], precisions)
     for row in rows:
-        if row.results and best.ms:
-            share = row.per_second * best.ms / 1000
+        if row.results and best.ms and eager.ms:
+            shares = [row.per_second * ms / 1000 for ms in (best.ms, eager.ms)]
             latencies = (
                 median([result.p50_ms for result in row.results]),
                 median([result.p99_ms for result in row.results]),
             )
             failed = sum(result.failed for result in row.results)
-            cells = [number(row.per_second), *map(number, latencies), number(share, 2)]
+            cells = [*map(number, (row.per_second, *latencies))]
+            cells += [number(share, 2) for share in shares]
             figures = {"services": row.count, "images": row.images, "decode_on": row.decode_on}
-            figures |= {"per_second": row.per_second, "share": share}
+            figures |= {"per_second": row.per_second, "share": shares[0], "of_eager": shares[1]}
             table.add(row.name, *cells, str(failed), **figures)
         else:
             table.add(row.name, row.reason or "")
