@@ -4,7 +4,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextvars import Context, copy_context
 from functools import partial
 from typing import Any, TypeVar
@@ -16,9 +16,6 @@ from service.budget import PixelBudget
 D = TypeVar("D")
 F = TypeVar("F")
 T = TypeVar("T")
-
-# what is to be settled in the end; decode, submit, and what the device's answer is given to
-_Steps = tuple[Future[T], Callable[[], D], Callable[[D], Future[F]], Callable[[Future[F]], None]]
 
 
 class Codec:
@@ -37,10 +34,10 @@ class Codec:
         self._began: dict[int, float] = {}  # of what a thread is at
 
     async def decoding(self, work: Callable[[], T]) -> T:
-        return await result_of(self._decoders.submit(copy_context().run, self._noted, work))
+        return await result_of(self._submit(self._decoders, copy_context(), work))
 
     async def encoding(self, work: Callable[[], T]) -> T:
-        return await result_of(self._encoders.submit(copy_context().run, self._noted, work))
+        return await result_of(self._submit(self._encoders, copy_context(), work))
 
     async def encoding_result(self, found: Future[F], work: Callable[[F], T]) -> T:
         """`work` on what will be found, from the thread that finds it to one that encodes: the
@@ -63,15 +60,12 @@ class Codec:
         begins the next: the event loop waits for the end alone."""
         encoded: Future[T] = Future()
         begin = partial(self._begin, encoded, copy_context(), encode)
-        once: list[_Steps[T, D, F]] = [(encoded, decode, submit, begin)]
         try:
-            decoded = self._decoders.submit(
-                copy_context().run, self._noted, partial(_pass_on, once)
+            decoded = self._submit(
+                self._decoders,
+                copy_context(),
+                partial(_pass_on, encoded, decode, submit, begin),
             )
-        except RuntimeError:
-            once.clear()  # there is no thread for it, and it is not to be done later either
-            raise
-        try:
             return await result_of(encoded, decoded)
         finally:
             del encoded, decode, submit, encode, begin  # as above
@@ -85,12 +79,23 @@ class Codec:
         elif (error := done.exception()) is not None:
             _fail(encoded, error)
         else:
-            once = [(encoded, done, work)]
             try:
-                self._encoders.submit(context.run, self._noted, partial(_finish, once))
-            except RuntimeError as refusal:  # closed, or no thread for it: nobody waits for ever
-                once.clear()
+                self._submit(self._encoders, context, partial(_finish, encoded, done, work))
+            except RuntimeError as refusal:  # nobody waits for ever
                 _fail(encoded, refusal)
+
+    def _submit(
+        self, threads: ThreadPoolExecutor, context: Context, work: Callable[[], T]
+    ) -> Future[T]:
+        """RuntimeError where they are closed or there is no thread for it: then it is not done
+        later either."""
+        once = [work]
+        del work
+        try:
+            return threads.submit(context.run, self._noted, partial(_take_up, once))
+        except RuntimeError:
+            once.clear()
+            raise
 
     def trouble(self, *, patience_s: float) -> str | None:
         """Why nothing may be expected of it any more, None while it works."""
@@ -113,11 +118,25 @@ class Codec:
         self._encoders.shutdown()
 
 
-def _pass_on(once: list[_Steps[T, D, F]]) -> None:
-    """In a thread that decodes. Takes what is to be done out of the list, as `_finish`."""
+def _take_up(once: list[Callable[[], T]]) -> T:
+    """Takes the work out of the list: an error's frames lead to whoever called this, and would keep
+    the image from being freed. The list is empty where it is not to be done any more."""
     if not once:
-        return
-    encoded, decode, submit, begin = once.pop()
+        raise CancelledError
+    work = once.pop()
+    try:
+        return work()
+    finally:
+        del work
+
+
+def _pass_on(
+    encoded: Future[T],
+    decode: Callable[[], D],
+    submit: Callable[[D], Future[F]],
+    begin: Callable[[Future[F]], None],
+) -> None:
+    """In a thread that decodes; `begin` is given the device's answer."""
     try:
         image = [decode()]
         if not encoded.cancelled():
@@ -134,12 +153,8 @@ def _fail(future: Future[T], error: BaseException) -> None:
         future.set_exception(error)
 
 
-def _finish(once: list[tuple[Future[T], Future[F], Callable[[F], T]]]) -> None:
-    """Takes what is to be done out of the list: an error's frames lead to whoever called this, and
-    would keep the image from being freed."""
-    if not once:
-        return
-    encoded, done, work = once.pop()
+def _finish(encoded: Future[T], done: Future[F], work: Callable[[F], T]) -> None:
+    """In a thread that encodes."""
     if not encoded.set_running_or_notify_cancel():
         return
     try:
@@ -147,7 +162,7 @@ def _finish(once: list[tuple[Future[T], Future[F], Callable[[F], T]]]) -> None:
     except BaseException as error:  # noqa: BLE001 - raised where it is waited for
         encoded.set_exception(error)
     finally:
-        del encoded, done, work
+        del encoded, done, work  # in the error's frames they would keep the image
 
 
 async def result_of(future: Future[T], *before: Future[Any]) -> T:

@@ -4,8 +4,10 @@ import asyncio
 import gc
 import threading
 import weakref
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from contextvars import ContextVar
+from typing import Any
 
 import pytest
 import torch
@@ -279,28 +281,6 @@ class TestEncodingAResult:
         finished(check())
         assert caplog.text == ""
 
-    def test_without_a_thread_for_it_it_is_not_done_later_either(
-        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        def refuse(thread: threading.Thread) -> None:
-            raise RuntimeError("can't start new thread")
-
-        async def check() -> None:
-            codec = Codec(threads=1, max_pixels=1000)
-            found: Future[int] = Future()
-            found.set_result(1)
-            done: list[int] = []
-            with monkeypatch.context() as patch:
-                patch.setattr(threading.Thread, "start", refuse)
-                with pytest.raises(RuntimeError, match="start new thread"):
-                    await codec.encoding_result(found, done.append)
-            await codec.encoding(lambda: None)  # the next has one
-            codec.close()
-            assert done == []
-
-        finished(check())
-        assert caplog.text == ""
-
     def test_what_is_never_run_is_never_encoded(self) -> None:
         async def check() -> None:
             codec = Codec(threads=1, max_pixels=1000)
@@ -313,3 +293,35 @@ class TestEncodingAResult:
             codec.close()
 
         finished(check())
+
+
+@pytest.mark.parametrize("step", ["decoding", "encoding", "encoding_result"])
+def test_without_a_thread_for_it_it_is_not_done_later_either(
+    step: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody would give back what it takes then."""
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def check() -> None:
+        codec = Codec(threads=1, max_pixels=1000)
+        found: Future[int] = Future()
+        found.set_result(1)
+        done: list[int] = []
+        works: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
+            "decoding": lambda: codec.decoding(lambda: done.append(1)),
+            "encoding": lambda: codec.encoding(lambda: done.append(1)),
+            "encoding_result": lambda: codec.encoding_result(found, done.append),
+        }
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refuse)
+            with pytest.raises(RuntimeError, match="start new thread"):
+                await works[step]()
+        await codec.decoding(lambda: None)  # the next has one
+        await codec.encoding(lambda: None)
+        codec.close()
+        assert done == []
+
+    finished(check())
+    assert caplog.text == ""

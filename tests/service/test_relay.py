@@ -67,25 +67,30 @@ def test_every_step_belongs_to_the_request() -> None:
     finished(check())
 
 
+class Panic(BaseException):
+    """As libraries raise that are written in Rust."""
+
+
+@pytest.mark.parametrize("kind", [KeyError, Panic])
 @pytest.mark.parametrize("step", ["decode", "submit", "device", "encode"])
-def test_an_error_is_raised_of_each(step: str) -> None:
+def test_an_error_is_raised_of_each(step: str, kind: type[BaseException]) -> None:
     async def check() -> None:
         codec = Codec(threads=1, max_pixels=1000)
 
         def fail_at(name: str) -> None:
             if name == step:
-                raise KeyError(name)
+                raise kind(name)
 
         def submit(_: None) -> Future[None]:
             fail_at("submit")
             found: Future[None] = Future()
             if step == "device":
-                found.set_exception(KeyError(step))
+                found.set_exception(kind(step))
             else:
                 found.set_result(None)
             return found
 
-        with pytest.raises(KeyError, match=step):
+        with pytest.raises(kind, match=step):
             await codec.relay(lambda: fail_at("decode"), submit, lambda _: fail_at("encode"))
         codec.close()
 
