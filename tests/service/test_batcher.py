@@ -255,6 +255,18 @@ class TestMemory:
                 assert len(device.passes) <= futures.index(future) + UNCLAIMED_PASSES
                 flow.release()
 
+    def test_nor_does_the_last_pass_hold_more_than_may_be_unread(self) -> None:
+        """Passes of four behind one of one would come to one too many."""
+        device = Device()
+        capacity = 4
+        room = UNCLAIMED_PASSES * capacity
+        with started(device, capacity=capacity) as requests:
+            flow = requests.flow()
+            flow.submit(unit(0)).result(TIMEOUT_S)
+            futures = [flow.submit(unit(mark)) for mark in range(1, 2 * room)]
+            futures[room - 2].result(TIMEOUT_S)
+            assert sum(map(len, device.passes)) == room
+
     def test_a_request_that_leaves_gives_its_unread_answers_back(self) -> None:
         device = Device()
         with started(device, capacity=1) as requests:

@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from models import load_checkpoint, save_checkpoint
+from models.grid import Grid
 from models.manifest import InputSpec, Manifest
 from models.segmentation import segment_image
 from service import segmenter, upload
@@ -144,6 +145,23 @@ class TestTiledAnswers:
             line = client.post("/segment", content=encoded(plain(1, 5000, 1)))
             assert_problem(line, 413, "5000x1", "tiles", "5000 pixels")
             assert_still_serves(client)
+
+    def test_as_many_tiles_as_cover_a_large_image_are_not_too_many(
+        self, tiled_folder: Path
+    ) -> None:
+        """Of four times its pixels."""
+        spec = tile_spec(colour_manifest())
+        size = spec.height * spec.width
+        lengths = range(spec.width, 50 * spec.width)
+        tiles = {length: len(Grid.over(1, length, spec)) for length in lengths}
+        longest = max(length for length, count in tiles.items() if count == 40)
+        settings = settings_for(tiled_folder, max_pixels=40 * size // 4)
+        assert longest < settings.max_pixels
+        with client_for(create_app(settings)) as client:
+            whole = client.post("/segment", content=encoded(plain(1, longest, 1)))
+            assert whole.status_code == 200
+            more = client.post("/segment", content=encoded(plain(1, longest + 1, 1)))
+            assert_problem(more, 413, f"{longest + 1}x1", "41 tiles")
 
 
 class Device:
