@@ -33,6 +33,7 @@ from benchmarks.serving.workshop import Workshop
 logger = logging.getLogger(__name__)
 
 MPS_SAYS = "The services run under NVIDIA's MPS."
+DECODED_ON = {"cpu": "", "gpu": ", JPEGs on the GPU", "half": ", JPEGs of half of them on the GPU"}
 
 
 def measure(shop: Workshop) -> list[Table]:
@@ -52,7 +53,8 @@ class _Place:
 
 @dataclass
 class _Row:
-    """So many services at a time, asked for so many images in a request."""
+    """So many services at a time, asked for so many images in a request; `decode_on` is theirs, or
+    `half` where they differ in it."""
 
     count: int
     images: int
@@ -65,7 +67,7 @@ class _Row:
     def name(self) -> str:
         services = "1 service" if self.count == 1 else f"{self.count} services"
         images = "" if self.images == 1 else f", {self.images} images a request"
-        return f"{services}{images}{', JPEGs on the GPU' if self.decode_on == 'gpu' else ''}"
+        return f"{services}{images}{DECODED_ON[self.decode_on]}"
 
     @property
     def per_second(self) -> float:
@@ -78,7 +80,8 @@ def _compared(shop: Workshop, checkpoint: Path, device: str) -> Table:
     groups = [
         [_Row(count, images, clients, decode_on) for images, clients in shop.plan.gpu_requests]
         for count in shop.plan.gpu_services
-        for decode_on in (("cpu", "gpu") if device == "cuda" else ("cpu",))
+        for decode_on in (DECODED_ON if device == "cuda" else ("cpu",))
+        if count > 1 or decode_on != "half"
     ]
     forwards: list[BareTime] = []
     said: dict[str, None] = {}
@@ -118,7 +121,8 @@ def _side_by_side(shop: Workshop, device: str, said: dict[str, None]) -> Iterato
 def _service(shop: Workshop, place: _Place, index: int, row: _Row) -> Contender:
     """One of `row.count`, with its share of the cores and a place for each of its clients."""
     places = max(clients for _, clients in shop.plan.gpu_requests)
-    extra = ["--decode-on", row.decode_on, "--max-queue", str(places)]
+    decode_on = ("cpu", "gpu")[index % 2] if row.decode_on == "half" else row.decode_on
+    extra = ["--decode-on", decode_on, "--max-queue", str(places)]
     if row.count > 1:
         extra += ["--threads", str(max(shop.plan.gpu_threads, cores() // row.count))]
     name = f"service {index + 1} of {row.count}"
