@@ -107,7 +107,10 @@ def _assemble(
     """From the folder of checkpoints to the first model, and what will load others."""
     trust = Trust(settings.checkpoints, settings.allowed_sha256)
     checkpoint = load_active(settings.checkpoints, settings.model, trust)
-    codec = Codec(threads=settings.threads, max_pixels=settings.max_pixels)
+    try:
+        codec = Codec(threads=settings.threads, max_pixels=settings.max_pixels)
+    except RuntimeError as error:
+        raise StartupError(f"--threads {settings.threads}: {error}") from error
     loader = Loader(settings, codec, telemetry, trust)
     try:
         model = loader.assemble(checkpoint)

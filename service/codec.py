@@ -4,7 +4,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import Context, copy_context
 from functools import partial
 from typing import Any, TypeVar
@@ -81,21 +81,13 @@ class Codec:
         else:
             try:
                 self._submit(self._encoders, context, partial(_finish, encoded, done, work))
-            except RuntimeError as refusal:  # nobody waits for ever
+            except RuntimeError as refusal:  # closed: nobody waits for ever
                 _fail(encoded, refusal)
 
     def _submit(
         self, threads: ThreadPoolExecutor, context: Context, work: Callable[[], T]
     ) -> Future[T]:
-        """RuntimeError where they are closed or there is no thread for it: then it is not done
-        later either."""
-        once = [work]
-        del work
-        try:
-            return threads.submit(context.run, self._noted, partial(_take_up, once))
-        except RuntimeError:
-            once.clear()
-            raise
+        return threads.submit(context.run, self._noted, [work])
 
     def trouble(self, *, patience_s: float) -> str | None:
         """Why nothing may be expected of it any more, None while it works."""
@@ -105,29 +97,20 @@ class Codec:
             return f"an image has been decoded or encoded for {longest_s:.0f} s"
         return None
 
-    def _noted(self, work: Callable[[], T]) -> T:
+    def _noted(self, once: list[Callable[[], T]]) -> T:
+        """Takes the work out of the list: an error's frames lead to whoever called this, and would
+        keep the image from being freed."""
+        work = once.pop()
         thread = threading.get_ident()
         self._began[thread] = time.perf_counter()
         try:
             return work()
         finally:
-            del self._began[thread]
+            del self._began[thread], work
 
     def close(self) -> None:
         self._decoders.shutdown()
         self._encoders.shutdown()
-
-
-def _take_up(once: list[Callable[[], T]]) -> T:
-    """Takes the work out of the list: an error's frames lead to whoever called this, and would keep
-    the image from being freed. The list is empty where it is not to be done any more."""
-    if not once:
-        raise CancelledError
-    work = once.pop()
-    try:
-        return work()
-    finally:
-        del work
 
 
 def _pass_on(
@@ -144,7 +127,7 @@ def _pass_on(
     except BaseException as error:  # noqa: BLE001 - raised where it is waited for
         _fail(encoded, error)
     finally:
-        del encoded, decode, submit, begin
+        del encoded, decode, submit, begin  # as above
 
 
 def _fail(future: Future[T], error: BaseException) -> None:
@@ -162,7 +145,7 @@ def _finish(encoded: Future[T], done: Future[F], work: Callable[[F], T]) -> None
     except BaseException as error:  # noqa: BLE001 - raised where it is waited for
         encoded.set_exception(error)
     finally:
-        del encoded, done, work  # in the error's frames they would keep the image
+        del encoded, done, work  # as above
 
 
 async def result_of(future: Future[T], *before: Future[Any]) -> T:
@@ -206,7 +189,18 @@ def _settle(answer: asyncio.Future[T], future: Future[T]) -> None:
 
 
 def _threads(count: int, name: str) -> ThreadPoolExecutor:
-    """Each computes on one core: there are as many as cores, and images to keep them busy."""
-    return ThreadPoolExecutor(
+    """Each computes on one core: there are as many as cores, and images to keep them busy.
+
+    RuntimeError where the system has none for them. They are there from the start: an executor
+    that cannot start one says so of work that another of its threads then does all the same.
+    """
+    executor = ThreadPoolExecutor(
         count, thread_name_prefix=name, initializer=torch.set_num_threads, initargs=(1,)
     )
+    all_asked_for = threading.Event()  # until then none is free for the next
+    try:
+        for _ in range(count):
+            executor.submit(all_asked_for.wait)
+    finally:
+        all_asked_for.set()
+    return executor

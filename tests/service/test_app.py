@@ -162,6 +162,20 @@ class TestOneApp:
         with pytest.raises(StartupError, match=r"device 'cuda:99'|device 'abacus'"):
             create_app(settings_for(folder, device="abacus"))
 
+    def test_threads_that_are_not_to_be_had_stop_it_too(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        start = threading.Thread.start
+
+        def refuse(thread: threading.Thread) -> None:
+            if thread.name.startswith("encode"):
+                raise RuntimeError("can't start new thread")
+            start(thread)
+
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(StartupError, match="--threads 3: can't start new thread"):
+            create_app(settings_for(folder, threads=3))
+
     @pytest.mark.parametrize(("batch_pixels", "largest"), [(1, 1), (3 * 32 * 32, 3)])
     def test_a_batch_is_bounded_in_pixels(
         self, folder: Path, monkeypatch: pytest.MonkeyPatch, batch_pixels: int, largest: int

@@ -4,16 +4,15 @@ import asyncio
 import gc
 import threading
 import weakref
-from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from contextvars import ContextVar
-from typing import Any
 
 import pytest
 import torch
 
 from service.codec import Codec
 from tests.service.clients import finished
+from tests.service.running import until
 
 request: ContextVar[str] = ContextVar("request", default="none")
 
@@ -33,6 +32,21 @@ def test_each_of_its_threads_computes_on_one_core() -> None:
         finished(check())
     finally:
         torch.set_num_threads(before)
+
+
+def test_each_kind_of_work_has_its_own() -> None:
+    async def check() -> None:
+        codec = Codec(threads=1, max_pixels=1000)
+        decoding, encoding = codec.decoding(thread_name), codec.encoding(thread_name)
+        assert (await decoding).startswith("decode")
+        assert (await encoding).startswith("encode")
+        codec.close()
+
+    finished(check())
+
+
+def thread_name() -> str:
+    return threading.current_thread().name
 
 
 def test_a_request_that_is_given_up_waits_for_the_thread_that_works_for_it() -> None:
@@ -295,33 +309,45 @@ class TestEncodingAResult:
         finished(check())
 
 
-@pytest.mark.parametrize("step", ["decoding", "encoding", "encoding_result"])
-def test_without_a_thread_for_it_it_is_not_done_later_either(
-    step: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Nobody would give back what it takes then."""
+def refuse(thread: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
 
-    def refuse(thread: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
+
+def test_its_threads_are_there_from_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an executor cannot start a thread for, another of its threads does unasked."""
 
     async def check() -> None:
-        codec = Codec(threads=1, max_pixels=1000)
+        codec = Codec(threads=2, max_pixels=1000)
         found: Future[int] = Future()
         found.set_result(1)
-        done: list[int] = []
-        works: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
-            "decoding": lambda: codec.decoding(lambda: done.append(1)),
-            "encoding": lambda: codec.encoding(lambda: done.append(1)),
-            "encoding_result": lambda: codec.encoding_result(found, done.append),
-        }
         with monkeypatch.context() as patch:
             patch.setattr(threading.Thread, "start", refuse)
-            with pytest.raises(RuntimeError, match="start new thread"):
-                await works[step]()
-        await codec.decoding(lambda: None)  # the next has one
-        await codec.encoding(lambda: None)
+            for ways in (codec.decoding, codec.encoding):
+                meeting = threading.Barrier(2)
+                together = (ways(lambda: meeting.wait(30)) for _ in range(2))  # noqa: B023
+                assert sorted(await asyncio.gather(*together)) == [0, 1]
+            assert await codec.encoding_result(found, lambda number: number + 1) == 2
+            assert await codec.relay(lambda: 1, lambda _: found, lambda number: number + 2) == 3
         codec.close()
-        assert done == []
 
     finished(check())
-    assert caplog.text == ""
+
+
+def test_without_threads_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = set(threading.enumerate())
+    start = threading.Thread.start
+    started: list[threading.Thread] = []
+
+    def start_two(thread: threading.Thread) -> None:
+        if len(started) == 2:
+            refuse(thread)
+        started.append(thread)
+        start(thread)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start_two)
+        with pytest.raises(RuntimeError, match="start new thread"):
+            Codec(threads=3, max_pixels=1000)
+    assert len(started) == 2
+    gc.collect()
+    until(lambda: set(threading.enumerate()) <= before)  # none waits for ever

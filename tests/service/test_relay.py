@@ -208,28 +208,6 @@ def test_an_error_does_not_keep_the_upload(step: str) -> None:
         gc.enable()
 
 
-def test_without_a_thread_for_it_it_is_not_done_later_either(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def refuse(thread: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
-
-    async def check() -> None:
-        codec = Codec(threads=1, max_pixels=1000)
-        done: list[int] = []
-        with monkeypatch.context() as patch:
-            patch.setattr(threading.Thread, "start", refuse)
-            found: Future[int] = Future()
-            relay = codec.relay(lambda: done.append(1), lambda _: found, done.append)
-            with pytest.raises(RuntimeError, match="start new thread"):
-                await relay
-        await codec.decoding(lambda: None)  # the next has one
-        codec.close()
-        assert done == []
-
-    finished(check())
-
-
 def test_an_image_is_free_once_it_is_submitted() -> None:
     """Whatever becomes of the request."""
 
