@@ -45,6 +45,31 @@ def test_each_kind_of_work_has_its_own() -> None:
     finished(check())
 
 
+def test_what_takes_too_long_is_trouble_until_it_ends() -> None:
+    async def check() -> None:
+        codec = Codec(threads=1, max_pixels=1000)
+        free, begun = threading.Event(), threading.Event()
+
+        def begin() -> bool:
+            begun.set()
+            return free.wait(30)
+
+        assert codec.trouble(patience_s=0) is None
+        long = asyncio.create_task(codec.decoding(lambda: free.wait(30)))
+        await asyncio.sleep(0.5)
+        assert codec.trouble(patience_s=30) is None
+        short = asyncio.create_task(codec.encoding(begin))
+        assert await asyncio.to_thread(begun.wait, 30)
+        assert "decoded or encoded for" in (codec.trouble(patience_s=0.4) or "")
+        free.set()
+        assert await long
+        assert await short
+        assert codec.trouble(patience_s=0) is None
+        codec.close()
+
+    finished(check())
+
+
 def thread_name() -> str:
     return threading.current_thread().name
 

@@ -297,6 +297,27 @@ class TestMemory:
 
         finished(load())
 
+    def test_a_few_tiles_of_an_image_are_cut_at_a_time(
+        self, tiled_folder: Path, device: Device
+    ) -> None:
+        """Two passes for every lane, of an image of hundreds."""
+
+        async def load() -> None:
+            app = create_app(settings_for(tiled_folder, model="tiles", batch_pixels=1))
+            async with async_client_for(app) as client:
+                content = encoded(noise(600, 400))
+                posted = asyncio.create_task(post(client, content))
+                await asyncio.to_thread(device.busy.wait, 30)
+                batcher = app.state.service.registry.active.batcher
+                ahead = 2 * batcher.engine.lanes * batcher.capacity
+                await until(lambda: batcher.load().units + batcher.load().passes == ahead)
+                await asyncio.sleep(0.1)
+                assert batcher.load().units + batcher.load().passes == ahead
+                device.free.set()
+                assert (await posted).status_code == 200
+
+        finished(load())
+
     @pytest.mark.parametrize("failing", [False, True])
     def test_pixels_are_freed_once_the_device_is_done(
         self,
