@@ -57,7 +57,8 @@ class Codec:
         encode: Callable[[F], T],
     ) -> T:
         """Decodes, submits what that gave, and encodes what is found of it. The thread of each step
-        begins the next: the event loop waits for the end alone."""
+        begins the next: one that decodes (`_pass_on`), the device's (`_begin`), one that encodes
+        (`_finish`). The event loop waits for the end alone."""
         encoded: Future[T] = Future()
         begin = partial(self._begin, encoded, copy_context(), encode)
         try:

@@ -41,7 +41,9 @@ def test_each_kind_of_work_has_its_own() -> None:
         assert (await decoding).startswith("decode")
         assert (await encoding).startswith("encode")
         codec.close()
+        assert set(threading.enumerate()) <= before
 
+    before = set(threading.enumerate())
     finished(check())
 
 

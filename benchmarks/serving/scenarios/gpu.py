@@ -84,35 +84,36 @@ def _compared(shop: Workshop, checkpoint: Path, device: str) -> Table:
         if count > 1 or decode_on != "half"
     ]
     forwards: list[BareTime] = []
-    said: dict[str, None] = {}
+    notes: dict[str, None] = {}
     assert shop.pictures
     folder, seconds = shop.picture_folder, shop.plan.bare_seconds
     for _ in range(shop.plan.rounds):
         forwards += measure_bare(checkpoint, folder, setups, seconds=seconds, device=device)
-        with _side_by_side(shop, device, said) as place:
+        with _side_by_side(shop, device, notes) as place:
             for rows in groups:
                 if any(row.reason is not None for row in rows):
                     continue
                 try:
-                    _take(shop, checkpoint, place, rows, said)
+                    _take(shop, checkpoint, place, rows, notes)
                 except BenchmarkError as error:
                     for row in rows:
                         row.reason = reason(error)
     where = torch.cuda.get_device_name() if device == "cuda" else "the CPU, for want of a GPU"
     table = _table(shop, f"{checkpoint.stem} on {where}", forwards, list(chain(*groups)))
-    table.notes += said
+    table.notes += notes
     return table
 
 
 @contextmanager
-def _side_by_side(shop: Workshop, device: str, said: dict[str, None]) -> Iterator[_Place]:
-    """On the device, where kernels of several services run side by side if that is possible."""
+def _side_by_side(shop: Workshop, device: str, notes: dict[str, None]) -> Iterator[_Place]:
+    """On the device, where kernels of several services run side by side if that is possible;
+    `notes` are told, once each and in order."""
     place = _Place(device)
     with ExitStack() as stack:
         if device == "cuda" and mps.is_there():
             try:
                 place = _Place(device, stack.enter_context(mps.mps(shop.options.work / "mps")))
-                said[MPS_SAYS] = None
+                notes[MPS_SAYS] = None
             except BenchmarkError as error:
                 logger.warning("%s", error)
         yield place
@@ -126,10 +127,12 @@ def _service(shop: Workshop, place: _Place, index: int, row: _Row) -> Contender:
     if row.count > 1:
         extra += ["--threads", str(max(shop.plan.gpu_threads, cores() // row.count))]
     name = f"service {index + 1} of {row.count}"
+    # on the CPU what the forward runs on, or the shares would say nothing
+    engine = shop.options.engine or ("torch" if place.device == "cpu" else None)
     return ours(
         best_float(place.device),
         device=place.device,
-        engine=shop.options.engine,
+        engine=engine,
         extra=extra,
         environment=place.environment,
         name=name,
@@ -146,7 +149,7 @@ def _engine(server: Server) -> str:
 
 
 def _take(
-    shop: Workshop, checkpoint: Path, place: _Place, rows: list[_Row], said: dict[str, None]
+    shop: Workshop, checkpoint: Path, place: _Place, rows: list[_Row], notes: dict[str, None]
 ) -> None:
     """A result for every row, one after the other, from services that are started once. Each has
     clients of its own, which begin when all are ready."""
@@ -158,7 +161,7 @@ def _take(
         results = []
         try:
             with shop.running(contender, checkpoint) as server:
-                said[f"Engine of the services: {_engine(server)}."] = None
+                notes[f"Engine of the services: {_engine(server)}."] = None
                 for row in rows:
                     ready.wait()
                     result = shop.load(
