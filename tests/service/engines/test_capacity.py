@@ -1,11 +1,20 @@
 """How much a pass holds: no more than helps, and no more than fits."""
 
+import threading
+
 import pytest
 import torch
 from torch import Tensor
 
 from models.manifest import InputSpec
-from service.engines.capacity import find_capacity, pass_size, pass_sizes
+from service.engines.capacity import (
+    MAX_SECONDS,
+    PASSES,
+    TURNS,
+    find_capacity,
+    pass_size,
+    pass_sizes,
+)
 
 SPEC = InputSpec(height=8, width=8, mean=(0.5,) * 3, std=(0.5,) * 3, stride=8)
 
@@ -26,6 +35,7 @@ class Paced:
         self.warmed: list[int] = []
         self.forgotten: list[int] = []
         self.runs = 0
+        self._turn = threading.Lock()
         monkeypatch.setattr("service.engines.capacity.time.perf_counter", lambda: self.now)
 
     def warm_up(self, count: int) -> None:
@@ -37,8 +47,9 @@ class Paced:
         self.forgotten.append(count)
 
     def run(self, pixels: Tensor, *, alone: bool) -> Tensor:
-        self.runs += 1
-        self.now += self.fixed + self.each * len(pixels)
+        with self._turn:
+            self.runs += 1
+            self.now += self.fixed + self.each * len(pixels)
         return torch.zeros(len(pixels), 2, 8, 8)
 
     def close(self) -> None: ...
@@ -76,14 +87,39 @@ def test_a_slow_device_is_not_made_to_work_for_seconds(monkeypatch: pytest.Monke
     engine = Paced(monkeypatch, fixed=1.0, each=0.1)
     assert find_capacity(engine, SPEC, max_pixels=10**6) == 1
     assert engine.warmed == [1]
-    assert engine.runs == 1
+    assert engine.runs == PASSES
 
 
 def test_a_fast_device_is_asked_several_times(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One pass may have been held up by others on the machine."""
+    """Some passes may have been held up by others on the machine."""
     engine = Paced(monkeypatch, fixed=0.0, each=0.01)
     assert find_capacity(engine, SPEC, max_pixels=64) == 1
-    assert engine.runs == 3
+    assert engine.runs == TURNS * PASSES
+
+
+def test_every_lane_is_busy_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = Paced(monkeypatch, fixed=0.01, each=0.01)
+    engine.lanes = 3
+    together, run = threading.Barrier(3), engine.run
+
+    def run_together(pixels: Tensor, *, alone: bool) -> Tensor:
+        together.wait(30)
+        return run(pixels, alone=alone)
+
+    monkeypatch.setattr(engine, "run", run_together)
+    assert find_capacity(engine, SPEC, max_pixels=10**6) > 1
+
+
+def test_a_pass_ends_soon_though_every_lane_has_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here they wait for each other."""
+    engine = Paced(monkeypatch, fixed=0.09, each=0.0)
+    engine.lanes = 3
+    assert engine.lanes * 0.09 * 2 < MAX_SECONDS
+    assert find_capacity(engine, SPEC, max_pixels=2 * 64) == 2
+    slow = Paced(monkeypatch, fixed=0.19, each=0.0)
+    slow.lanes = 3
+    assert slow.lanes * 0.19 * 2 > MAX_SECONDS
+    assert find_capacity(slow, SPEC, max_pixels=2 * 64) == 1
 
 
 def test_another_failure_is_not_taken_for_a_lack_of_memory(
