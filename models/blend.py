@@ -1,9 +1,10 @@
 """Tiles put together so that no seam shows, with memory for what tiles have in common."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from models.cpu_blend import Common, blend_tile
+from models.cpu_blend import Common, Side, blend_tile
 from models.devices import exact_device
 from models.grid import Grid
 from models.upsample import Segmentation
@@ -38,18 +39,14 @@ class Blend:
         self._below = planes(along.common, across.length)
 
     def add(self, logits: Tensor) -> None:
-        """(K, h, w) of the next tile; ValueError where that is no tile of the grid."""
-        rows, columns = self._grid.rows, self._grid.columns
-        num_classes, height, width = logits.shape
-        if num_classes != len(self._pixels) or height < rows.span or width < columns.span:
-            raise ValueError(
-                f"a tile {num_classes} x {height} x {width}, expected "
-                f"{len(self._pixels)} x {rows.tile} x {columns.tile}"
-            )
+        """(K, ~h, ~w) of the next tile, as `SegmentationNetwork.native_logits`: they are
+        interpolated to its pixels. ValueError for another number of classes."""
+        if len(logits) != len(self._pixels):
+            raise ValueError(f"a tile of {len(logits)} classes, expected {len(self._pixels)}")
         band, place = divmod(self._added, self._grid.across.count)
         logits = logits.to(self._device)
         if not (self._device.type == "cpu" and self._add_compiled(logits, band, place)):
-            self._add_by_operators(logits.float().softmax(0), band, place)
+            self._add_by_operators(self._at_pixels(logits.float()).softmax(0), band, place)
         self._added += 1
 
     def finish(self) -> Segmentation:
@@ -64,7 +61,8 @@ class Blend:
         below = Common(self._below[:, :, left:], along.reached(band), along.step(band))
         return blend_tile(
             logits,
-            (along.weights(band), across.weights(place)),
+            Side(along.tile, along.weights(band)),
+            Side(across.tile, across.weights(place)),
             below,
             beside,
             self._upright_labels()[top:, left:],
@@ -72,6 +70,13 @@ class Blend:
             self._confidence,
             turned=self._grid.turned,
         )
+
+    def _at_pixels(self, logits: Tensor) -> Tensor:
+        """(K, ~h, ~w) -> (K, h, w)."""
+        size = self._grid.rows.tile, self._grid.columns.tile
+        if logits.shape[1:] == size:
+            return logits
+        return F.interpolate(logits[None], size, mode="bilinear", align_corners=False)[0]
 
     def _add_by_operators(self, probability: Tensor, band: int, place: int) -> None:
         along, across = self._grid.along, self._grid.across

@@ -9,7 +9,7 @@ from typing import Any
 logger = logging.getLogger(__name__)
 
 NAME = "models._compiled"  # as pyproject.toml has it; no module
-INTERFACE = 2  # as processor.c has it
+INTERFACE = 3  # as processor.c has it
 MAX_CLASSES = 256  # as paint.h has it
 POINTER, NUMBER, FLAG = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
 
@@ -27,6 +27,12 @@ class LogitsLayout(ctypes.Structure):
         ("height", NUMBER),
         ("width", NUMBER),
     )
+
+
+class SideLayout(ctypes.Structure):
+    """`Side` as blend.c has it."""
+
+    _fields_ = (("pixels", NUMBER), ("inside", NUMBER), ("weights", POINTER))
 
 
 class CommonLayout(ctypes.Structure):
@@ -61,8 +67,8 @@ def _declared(loaded: Any) -> Any:
     if loaded.interface() != INTERFACE:
         raise OSError(f"{loaded._name} is of another version; install again")
     logits, common = ctypes.POINTER(LogitsLayout), ctypes.POINTER(CommonLayout)
-    weights: list[Any] = [POINTER, POINTER]  # of rows, of columns
+    sides: list[Any] = [ctypes.POINTER(SideLayout)] * 2  # rows, columns
     answer: list[Any] = [POINTER, POINTER]  # pixels, confidence
     loaded.segment.argtypes = [FLAG, logits, NUMBER, NUMBER, POINTER, *answer]
-    loaded.blend.argtypes = [FLAG, logits, *weights, common, common, FLAG, POINTER, NUMBER, *answer]
+    loaded.blend.argtypes = [FLAG, logits, *sides, common, common, FLAG, POINTER, NUMBER, *answer]
     return loaded

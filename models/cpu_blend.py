@@ -24,9 +24,21 @@ class Common:
         return compiled.CommonLayout(sums.data_ptr(), plane, line, self.reach, self.cut)
 
 
+@dataclass(frozen=True)
+class Side:
+    """A side of a tile of so many `pixels`, and the `weights` float32 of those in the image."""
+
+    pixels: int
+    weights: Tensor
+
+    def in_memory(self) -> compiled.SideLayout:
+        return compiled.SideLayout(self.pixels, len(self.weights), self.weights.data_ptr())
+
+
 def blend_tile(
     logits: Tensor,
-    weights: tuple[Tensor, Tensor],
+    along: Side,
+    across: Side,
     below: Common,
     beside: Common,
     labels: Tensor,
@@ -35,21 +47,23 @@ def blend_tile(
     *,
     turned: bool,
 ) -> bool:
-    """Adds the softmax of (K, h, w) times the product of the `weights` along and across, as far as
-    those reach. What no later tile reaches goes to `labels` (along, across), which begin with the
-    tile, to `pixels` int64 (K,) and `confidence` float64 (K,). `turned` says that rows in memory
-    are across. False where blend.c was not compiled; ValueError as `LogitsInMemory`."""
+    """Adds the softmax of (K, ~h, ~w), interpolated to the tile's pixels, times the product of the
+    weights along and across, as far as those reach. What no later tile reaches goes to `labels`
+    (along, across), which begin with the tile, to `pixels` int64 (K,) and `confidence` float64
+    (K,). `turned` says that rows in memory are across. False where blend.c was not compiled;
+    ValueError as `LogitsInMemory`."""
     library = compiled.library()
     if library is None:
         return False
     if turned:
         labels = labels.T
-        rows, columns, right, down = weights[1], weights[0], below, beside
+        rows, columns, right, down = across, along, below, beside
     else:
-        rows, columns, right, down = weights[0], weights[1], beside, below
-    tile = LogitsInMemory(logits[:, : len(rows), : len(columns)])
+        rows, columns, right, down = along, across, beside, below
+    tile = LogitsInMemory(logits)
     if not library.blend(
-        *(library.instructions(), byref(tile), rows.data_ptr(), columns.data_ptr()),
+        *(library.instructions(), byref(tile)),
+        *(byref(rows.in_memory()), byref(columns.in_memory())),
         *(byref(right.in_memory(turned=turned)), byref(down.in_memory(turned=turned)), turned),
         *(labels.data_ptr(), labels.stride(0), pixels.data_ptr(), confidence.data_ptr()),
     ):

@@ -41,6 +41,16 @@ INLINE float number(const Logits *logits, int64_t at) {
 #include "softmax.h"
 #undef WIDTH
 
+// The row as it is into (classes, plane), which has room as for `softmax`.
+INLINE void planes(int lanes, const Logits *logits, int64_t row, float *values, int64_t plane) {
+    if (lanes == 16)
+        planes_16(logits, row, values, plane);
+    else if (lanes == 8)
+        planes_8(logits, row, values, plane);
+    else
+        planes_4(logits, row, values, plane);
+}
+
 // The softmax of the row's columns from `begin` to `end` into (classes, plane), `lanes` of them at a
 // time: what the last vector reaches beyond the end is written as well, `with_room` has it.
 INLINE void softmax(int lanes, const Logits *logits, int64_t row, int64_t begin, int64_t end,

@@ -12,4 +12,4 @@ int instructions(void) {
 #endif
 }
 
-int interface(void) { return 2; }
+int interface(void) { return 3; }

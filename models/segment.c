@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "interpolation.h"
 #include "logits.h"
 #include "paint.h"
 #include "processor.h"
@@ -21,11 +22,6 @@ enum {
 };
 
 static const float NEAR = 0.2499f;  // a quarter, but for rounding
-
-typedef struct {
-    int64_t low, next;
-    float weight;
-} Place;
 
 // Some columns of the image, those of the source between which they lie, and the parts of either:
 // an image's column belongs to the part that has the lower of its source's.
@@ -52,14 +48,6 @@ typedef struct {
     Choice choice;  // what can be chosen there
     int regular;    // all are numbers
 } Between;
-
-// As models/samples.py has it: pixel centres are aligned, beyond the outermost nothing changes.
-INLINE Place place(int64_t at, int64_t source, int64_t length) {
-    const double found = (at + 0.5) * source / length - 0.5;
-    const double inside = found < 0 ? 0 : found > source - 1 ? source - 1 : found;
-    const int64_t low = (int64_t)inside;
-    return (Place){low, low + 1 < source ? low + 1 : low, (float)(inside - low)};
-}
 
 // The image's columns from `begin` to `end`, and their parts.
 INLINE void find_columns(int64_t source, int64_t length, int64_t begin, int64_t end,
@@ -124,17 +112,13 @@ INLINE void choose(const Logits *source, const Range *above, const Range *below,
 }
 
 INLINE void widen(const Columns *columns, int part, const Choice *choice, Row *row) {
-    const int begin = columns->begins[part], end = columns->begins[part + 1];
+    const Places places = {columns->low, columns->next, columns->weight};
     for (int turn = 0; turn < choice->count; ++turn) {
         const int index = choice->classes[turn];
         if (row->has[part][index]) continue;
         row->has[part][index] = 1;
-        const float *const from = row->probabilities + index * row->plane;
-        float *const values = row->lines.values + index * row->lines.width;
-        for (int x = begin; x < end; ++x) {
-            const float left = from[columns->low[x]], right = from[columns->next[x]];
-            values[x] = left + columns->weight[x] * (right - left);
-        }
+        widen_line(&places, row->probabilities + index * row->plane, columns->begins[part],
+                   columns->begins[part + 1], row->lines.values + index * row->lines.width);
     }
 }
 

@@ -10,11 +10,10 @@ from models.tiling import segment_tiled
 from models.upsample import Segmentation, segment_logits
 
 
-def forward_for(network: SegmentationNetwork, spec: InputSpec) -> Forward:
-    """What whoever serves, predicts or measures asks of a network. A whole image's logits are
-    interpolated to its own size, from the resolution at which they were computed; tiles are
-    blended pixel by pixel."""
-    if spec.mode == "tile" or not network.ends_interpolated:
+def forward_for(network: SegmentationNetwork) -> Forward:
+    """What whoever serves, predicts or measures asks of a network: logits at the resolution at
+    which they were computed, since they are interpolated to the pixels of an image or a tile."""
+    if not network.ends_interpolated:
         return network  # `torch.compile` counts by code: one method would be shared by all of these
     return network.native_logits
 
@@ -24,8 +23,7 @@ def segment_image(
     pixels: Tensor, spec: InputSpec, forward: Forward, *, device: torch.device, batch_size: int
 ) -> Segmentation:
     """Segments uint8 (3, H, W) as the network was trained to see it: resized whole, or in tiles,
-    `batch_size` of them at a time. `forward` maps normalised (N, 3, h, w) to logits (N, K, h, w),
-    for an image that is resized of any resolution.
+    `batch_size` of them at a time. `forward` maps normalised (N, 3, h, w) to logits (N, K, ~h, ~w).
     """
     if spec.mode == "tile":
         return segment_tiled(pixels, spec, forward, batch_size=batch_size, device=device)

@@ -1,4 +1,5 @@
-// The softmax over the classes of WIDTH pixels at a time: logits.h includes it for each WIDTH.
+// Logits of WIDTH pixels at a time, and the softmax over their classes: logits.h includes it for each
+// WIDTH.
 
 #define JOINED(name, width) name##_##width
 #define NAMED(name, width) JOINED(name, width)
@@ -140,6 +141,15 @@ INLINE void NAME(read)(const Logits *logits, int64_t at, int64_t count, REAL *va
             values[index][lane] =
                 number(logits, at + index * logits->plane + column * logits->column);
         }
+}
+
+INLINE void NAME(planes)(const Logits *logits, int64_t row, float *planes, int64_t plane) {
+    REAL values[MAX_CLASSES];
+    for (int64_t x = 0; x < logits->width; x += WIDTH) {
+        NAME(read)(logits, row * logits->line + x * logits->column, logits->width - x, values);
+        for (int64_t index = 0; index < logits->classes; ++index)
+            *(REAL *)(planes + index * plane + x) = values[index];
+    }
 }
 
 INLINE void NAME(softmax)(const Logits *logits, int64_t row, int64_t begin, int64_t end,

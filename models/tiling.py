@@ -15,7 +15,7 @@ from models.geometry import network_input
 from models.grid import Grid, Tile, crop
 from models.manifest import InputSpec
 from models.network import Forward
-from models.upsample import Segmentation, segment_logits
+from models.upsample import Segmentation
 
 
 @torch.inference_mode()
@@ -30,25 +30,23 @@ def segment_tiled(
 ) -> Segmentation:
     """Segments uint8 (3, H, W) at its own resolution, `batch_size` tiles at a time.
 
-    `forward` maps normalised (N, 3, h, w) to logits (N, K, h, w); `on_tiles` sees the tiles of
-    every pass and their logits. What an image smaller than a tile lacks is grey.
+    `forward` maps normalised (N, 3, h, w) to logits (N, K, ~h, ~w), which are interpolated to the
+    tiles' pixels; `on_tiles` sees the tiles of every pass and their logits. What an image smaller
+    than a tile lacks is grey.
 
     Overlapping tiles are blended as softmax probabilities, not logits: the mean of distributions
     is a distribution, whose largest value is the confidence, and a tile that is wildly sure, as
     networks are where a thing is cut off, still has no more than its weight's say. An image of one
     tile is the plain forward pass.
     """
-    _, height, width = pixels.shape
-    grid = Grid.over(height, width, spec)
+    grid = Grid.over(pixels.shape[1], pixels.shape[2], spec)
     tiles = iter(grid)
     blend = None
     while batch := list(islice(tiles, batch_size)):
         crops = torch.stack([crop(pixels, tile) for tile in batch])  # (N, 3, h, w)
-        logits = forward(network_input(crops, spec, device))  # (N, K, h, w)
+        logits = forward(network_input(crops, spec, device))  # (N, K, ~h, ~w)
         if on_tiles is not None:
             on_tiles(batch, logits)
-        if len(grid) == 1:
-            return segment_logits(logits[0, :, :height, :width], height, width)
         blend = blend or Blend(grid, logits.shape[1], logits.device)
         for each in logits:
             blend.add(each)

@@ -8,7 +8,7 @@ from torch import Tensor
 from models.blend import Blend
 from models.grid import Grid, crop
 from models.manifest import Manifest
-from models.upsample import Segmentation, segment_logits
+from models.upsample import Segmentation
 
 
 class TiledImage:
@@ -19,26 +19,17 @@ class TiledImage:
         self._pixels = pixels
         grid = Grid.over(pixels.shape[1], pixels.shape[2], manifest.input)
         self._tiles = iter(grid)
-        self._only: Tensor | None = None
-        several = len(grid) > 1
-        self._blend = Blend(grid, manifest.arguments.num_classes, device) if several else None
+        self._blend = Blend(grid, manifest.arguments.num_classes, device)
 
     def cut(self, count: int) -> list[Tensor]:
         """The next tiles, uint8 (3, h, w) each, `count` or as many as there are."""
         return [crop(self._pixels, tile) for tile in islice(self._tiles, count)]
 
     def exchange(self, logits: Tensor) -> list[Tensor]:
-        """Takes the (K, h, w) of the next tile to be answered, gives the next one to be run."""
-        if self._blend is None:
-            self._only = logits
-        else:
-            self._blend.add(logits)
+        """Takes the (K, ~h, ~w) of the next tile to be answered, gives the next one to be run."""
+        self._blend.add(logits)
         return self.cut(1)
 
     def finish(self) -> Segmentation:
         """The whole image's answer, once every tile was exchanged."""
-        if self._blend is not None:
-            return self._blend.finish()
-        assert self._only is not None
-        _, height, width = self._pixels.shape  # less than a tile: the rest of it was grey
-        return segment_logits(self._only[:, :height, :width], height, width)
+        return self._blend.finish()

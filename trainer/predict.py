@@ -51,7 +51,7 @@ def predict_folder(
     class_set = checkpoint.manifest.class_set()
     # in memory as the service has it: the arithmetic is then the same
     network = checkpoint.network.to(precision.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    forward = forward_for(network, spec)
+    forward = forward_for(network)
     out.mkdir(parents=True, exist_ok=True)
     failed = 0
     for path in files:

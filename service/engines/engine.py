@@ -39,9 +39,9 @@ class Engine(Protocol):
         """Frees what only passes of `count` images need."""
 
     def run(self, pixels: Tensor, *, alone: bool) -> Tensor:
-        """uint8 (N, 3, h, w) on the CPU -> logits on `device`: (N, K, h, w) of tiles, and of whole
-        images (N, K, ~h, ~w), as `SegmentationNetwork.native_logits`; in whatever precision and
-        order in memory the network leaves them.
+        """uint8 (N, 3, h, w) on the CPU -> logits (N, K, ~h, ~w) on `device`, as
+        `SegmentationNetwork.native_logits`, in whatever precision and order in memory the network
+        leaves them.
         `alone` says that no other pass is running, so that this one may take every core."""
 
     def close(self) -> None:

@@ -150,13 +150,11 @@ def _core() -> Any:
 
 
 def _with_ends(model: Any, spec: InputSpec, arithmetic: str) -> Any:
-    """uint8 (N, h, w, 3), as images are decoded, -> logits (N, h, w, K), as convolutions leave
+    """uint8 (N, h, w, 3), as images are decoded, -> logits (N, ~h, ~w, K), as convolutions leave
     them: to bring them into planes takes OpenVINO twice as long as softmax.h takes for all."""
     openvino, preprocess = import_private("openvino"), import_private("openvino.preprocess")
     model = model.clone()  # whose nodes are put to use
-    logits: Any = model.outputs[0].get_node().input_value(0)
-    if spec.mode == "resize":
-        logits = _native(logits)
+    logits = _native(model.outputs[0].get_node().input_value(0))
     channels_last = openvino.opset13.transpose(logits, np.array([0, 2, 3, 1]))
     graph = openvino.Model([channels_last.output(0)], model.get_parameters(), "segmentation")
     ends = preprocess.PrePostProcessor(graph)

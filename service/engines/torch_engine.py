@@ -31,7 +31,7 @@ class TorchEngine:
         network = checkpoint.network if is_plain else folded(checkpoint.network)
         self.network = network.to(device, self._dtype, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         self._normalised = Normalisation(self.spec, device)
-        forward = forward_for(self.network, self.spec)
+        forward = forward_for(self.network)
         self._network = torch.compile(forward, dynamic=False) if compiled else forward
 
     def warm_up(self, count: int) -> None:

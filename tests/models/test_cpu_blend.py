@@ -5,6 +5,7 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -80,20 +81,54 @@ def test_sums_labels_and_counts(
 
 
 @pytest.mark.usefixtures("instructions")
+@settings(deadline=None, max_examples=60)
+@given(
+    height=sides,
+    width=sides,
+    tile_height=tiles,
+    tile_width=tiles,
+    overlap=st.floats(0, 0.5),
+    native=st.tuples(st.integers(4, 30), st.integers(4, 30)),
+    is_half=st.booleans(),
+    num_classes=st.sampled_from([1, 2, 5, 22]),
+)
+def test_logits_are_interpolated_to_the_tile(
+    height: int,
+    width: int,
+    tile_height: int,
+    tile_width: int,
+    overlap: float,
+    native: tuple[int, int],
+    is_half: bool,
+    num_classes: int,
+) -> None:
+    """From whatever resolution they were computed at."""
+    if is_half:
+        tile_height, tile_width = 2 * native[0], 2 * native[1]
+    grid = Grid.over(height, width, spec_of(tile_height, tile_width, overlap))
+    tiles = [3 * random_images(num_classes, *native, seed=seed) for seed in range(len(grid))]
+    size = (tile_height, tile_width)
+    whole = [F.interpolate(tile[None], size, mode="bilinear")[0] for tile in tiles]
+    found = blended(grid, tiles)
+    assert_same(found, by_operators(grid, tiles))
+    assert_same(found, blended(grid, whole))
+
+
+@pytest.mark.usefixtures("instructions")
+@pytest.mark.parametrize("native", [(256, 256), (128, 128)])
 @pytest.mark.parametrize("size", [(300, 900), (900, 300)])
-def test_tiles_of_the_usual_size(size: tuple[int, int]) -> None:
-    spec = spec_of(256, 256, 0.25)
-    grid = Grid.over(*size, spec)
-    tiles = [tile_of(22, spec, seed) for seed in range(len(grid))]
+def test_tiles_of_the_usual_size(size: tuple[int, int], native: tuple[int, int]) -> None:
+    grid = Grid.over(*size, spec_of(256, 256, 0.25))
+    tiles = [3 * random_images(22, *native, seed=seed) for seed in range(len(grid))]
     assert_same(blended(grid, tiles), by_operators(grid, tiles))
 
 
 @pytest.mark.usefixtures("instructions")
-def test_tiles_are_read_where_they_lie() -> None:
+@pytest.mark.parametrize("native", [(16, 24), (8, 12)])
+def test_tiles_are_read_where_they_lie(native: tuple[int, int]) -> None:
     """Channels last as PyTorch's convolutions leave them, or one of a batch."""
-    spec = spec_of(16, 24, 0.25)
-    grid = Grid.over(40, 61, spec)
-    tiles = [tile_of(5, spec, seed) for seed in range(len(grid))]
+    grid = Grid.over(40, 61, spec_of(16, 24, 0.25))
+    tiles = [3 * random_images(5, *native, seed=seed) for seed in range(len(grid))]
     batch = torch.stack(tiles)
     expected = blended(grid, tiles)
     for other in (list(batch), list(batch.contiguous(memory_format=torch.channels_last))):
@@ -103,10 +138,10 @@ def test_tiles_are_read_where_they_lie() -> None:
 
 
 @pytest.mark.usefixtures("instructions")
-def test_numbers_of_other_precisions_are_what_they_are_in_float32() -> None:
-    spec = spec_of(16, 24, 0.25)
-    grid = Grid.over(40, 61, spec)
-    halves = [tile_of(5, spec, seed).bfloat16() for seed in range(len(grid))]
+@pytest.mark.parametrize("native", [(16, 24), (8, 12)])
+def test_numbers_of_other_precisions_are_what_they_are_in_float32(native: tuple[int, int]) -> None:
+    grid = Grid.over(40, 61, spec_of(16, 24, 0.25))
+    halves = [3 * random_images(5, *native, seed=seed).bfloat16() for seed in range(len(grid))]
     singles = [half.float() for half in halves]
     for other in (halves, [half.double() for half in halves]):
         for way in (blended, by_operators):
@@ -116,10 +151,10 @@ def test_numbers_of_other_precisions_are_what_they_are_in_float32() -> None:
 
 
 @pytest.mark.usefixtures("instructions")
-def test_what_is_no_number_shows_in_the_sums() -> None:
-    spec = spec_of(16, 16, 0.25)
-    grid = Grid.over(30, 40, spec)
-    tiles = [tile_of(5, spec, seed) for seed in range(len(grid))]
+@pytest.mark.parametrize("native", [(16, 16), (8, 8)])
+def test_what_is_no_number_shows_in_the_sums(native: tuple[int, int]) -> None:
+    grid = Grid.over(30, 40, spec_of(16, 16, 0.25))
+    tiles = [3 * random_images(5, *native, seed=seed) for seed in range(len(grid))]
     tiles[2][:, 7, 7] = torch.nan
     found = blended(grid, tiles)
     assert found.pixels.sum() == 30 * 40
@@ -143,8 +178,8 @@ def test_where_there_is_no_memory_that_is_said(monkeypatch: pytest.MonkeyPatch) 
         Blend(Grid.over(8, 12, spec), 3, CPU).add(tile_of(3, spec, 0))
 
 
-@pytest.mark.parametrize("shape", [(2, 16, 24), (4, 16, 24), (3, 15, 24), (3, 16, 23)])
-def test_what_is_no_tile_of_the_grid_is_refused(shape: tuple[int, int, int]) -> None:
+@pytest.mark.parametrize("num_classes", [2, 4])
+def test_a_tile_of_other_classes_is_refused(num_classes: int) -> None:
     blend = Blend(Grid.over(40, 61, spec_of(16, 24, 0.25)), 3, CPU)
-    with pytest.raises(ValueError, match=r"a tile .* expected 3 x 16 x 24"):
-        blend.add(torch.zeros(shape))
+    with pytest.raises(ValueError, match=rf"a tile of {num_classes} classes, expected 3"):
+        blend.add(torch.zeros(num_classes, 16, 24))

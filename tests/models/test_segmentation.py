@@ -31,20 +31,28 @@ def test_mode_resize_stretches_the_image_and_the_logits_back(pixels: torch.Tenso
     assert torch.equal(actual.confidence, expected.confidence)
 
 
-def test_whole_images_are_interpolated_once_and_tiles_as_the_network_does() -> None:
+def test_logits_are_left_at_the_resolution_of_which_they_were_computed() -> None:
     network = small_network("unet_efficientnet_lite0")
-    spec = manifest_for(network, "unet_efficientnet_lite0").input
-    images = random_images(1, 3, spec.height, spec.width)
     with torch.inference_mode():
-        assert forward_for(network, spec)(images).shape[-2:] == (spec.height / 2, spec.width / 2)
-        tiled = forward_for(network, spec.model_copy(update={"mode": "tile"}))
-        assert torch.equal(tiled(images), network(images))
+        assert forward_for(network)(random_images(1, 3, 64, 96)).shape[-2:] == (32, 48)
+
+
+def test_tiles_are_interpolated_as_the_network_does(pixels: torch.Tensor) -> None:
+    network = small_network("unet_efficientnet_lite0")
+    resized = manifest_for(network, "unet_efficientnet_lite0").input
+    spec = InputSpec.model_validate(resized.model_dump() | {"mode": "tile"})
+    found, expected = (
+        segment_image(pixels, spec, forward, device=CPU, batch_size=4)
+        for forward in (forward_for(network), network)
+    )
+    assert (found.labels == expected.labels).float().mean() >= 0.9999
+    torch.testing.assert_close(found.confidence, expected.confidence, rtol=1e-4, atol=1.0)
 
 
 def test_a_network_without_interpolation_is_asked_itself() -> None:
     """`torch.compile` compiles a function so often and then no more, whosever network it is."""
     network = small_network("unet")
-    assert forward_for(network, manifest_for(network, "unet").input) is network
+    assert forward_for(network) is network
 
 
 def test_mode_tile_never_resizes(pixels: torch.Tensor) -> None:

@@ -135,7 +135,7 @@ def evaluate_network(
         worker_init_fn=leave_signals_to_the_run,
     )
     network.eval()
-    forward = forward_for(network, spec)
+    forward = forward_for(network)
     if tta is not None:
         forward = tta.around(forward)
     ignored = folder.class_set.ignore_index
@@ -171,7 +171,7 @@ def segment_samples(
     pixels = torch.stack([sample[0] for sample in samples])  # (N, 3, h, w)
     with precision.autocast():
         logits = forward(network_input(pixels, spec, precision.device))  # (N, K, ~h, ~w)
-        whole = F.interpolate(logits, pixels.shape[-2:], mode="bilinear", align_corners=False)
+        whole = _interpolated(logits, spec.height, spec.width)
     for index, (_, small_labels, labels, _) in enumerate(samples):
         target = small_labels.to(precision.device).long()
         loss = None
@@ -179,6 +179,11 @@ def segment_samples(
             loss = float(cross_entropy(whole[index : index + 1], target[None], ignore_index))
         height, width = labels.shape
         yield segment_logits(logits[index], height, width), loss
+
+
+def _interpolated(logits: Tensor, height: int, width: int) -> Tensor:
+    """(N, K, ~h, ~w) -> (N, K, h, w), as they are for the answer."""
+    return F.interpolate(logits, (height, width), mode="bilinear", align_corners=False)
 
 
 def _segment_tiles(
@@ -196,10 +201,11 @@ def _segment_tiles(
     def measure(tiles: list[Tile], logits: Tensor) -> None:
         for tile, each in zip(tiles, logits, strict=True):
             target = labels[tile.top :, tile.left :][: tile.height, : tile.width]
-            each = each[:, : target.shape[0], : target.shape[1]]
+            whole = _interpolated(each[None], tile.height, tile.width)
+            whole = whole[:, :, : target.shape[0], : target.shape[1]]
             target = target.to(each.device).long()
             count = int((target != ignore_index).sum())
-            losses.append(count * float(cross_entropy(each[None], target[None], ignore_index)))
+            losses.append(count * float(cross_entropy(whole, target[None], ignore_index)))
             counts.append(count)
 
     with precision.autocast():

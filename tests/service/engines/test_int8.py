@@ -63,19 +63,14 @@ def test_is_calibrated_on_the_images_named(model: Any, checkpoint: Checkpoint) -
     assert (engine.run(pixels, alone=True).argmax(1) == expected).float().mean() > 0.98
 
 
-@pytest.mark.parametrize("mode", ["resize", "tile"])
 def test_one_that_ends_with_an_interpolation_is_read_as_the_network_is(
-    mode: str, place: Path, tmp_path: Path
+    place: Path, tmp_path: Path
 ) -> None:
     network = undecided_network(num_classes=3, name="unet_efficientnet_lite0")
     manifest = manifest_for(network, "unet_efficientnet_lite0")
-    spec = manifest.input.model_copy(update={"mode": mode})
-    save_checkpoint(
-        tmp_path / "lite.pth",
-        network.state_dict(),
-        manifest.model_copy(update={"input": spec}),
-    )
+    save_checkpoint(tmp_path / "lite.pth", network.state_dict(), manifest)
     checkpoint = load_checkpoint(tmp_path / "lite.pth")
+    spec = checkpoint.manifest.input
     model = int8_model(checkpoint, None, tmp_path, place / "images")
     engine = OpenVINOEngine(model, spec, precision="int8", arithmetic="float32")
     exact = TorchEngine(checkpoint, device=torch.device("cpu"), precision="float32", compiled=False)
