@@ -243,11 +243,8 @@ class Batcher:
         return self._closing and not self._flows
 
     def _take(self) -> list[_Job]:
-        """A unit from each request in turn, and no more than leaves other lanes their share: idle
-        ones, and those of a CPU in any case, which soon have cores of their own to be busy with."""
-        on_cpu = self.engine.device.type == "cpu"
-        lanes = self.engine.lanes if on_cpu else max(1, self.engine.lanes - self._running)
-        count = pass_size(min(self.capacity, self._room(), -(-self._queued // lanes)))
+        """A unit from each request in turn, and no more than leaves other lanes their share."""
+        count = pass_size(min(self.capacity, self._room(), -(-self._queued // self._shares())))
         jobs: list[_Job] = []
         while self._turns and len(jobs) < count:
             flow = self._turns.popleft()
@@ -261,6 +258,16 @@ class Batcher:
                 flow._unclaimed += 1
                 self._unclaimed += 1
         return jobs
+
+    def _shares(self) -> int:
+        """For how many passes the queue should do. Lanes of a GPU take turns with it, so idle ones
+        have a share. Those of a CPU soon have cores of their own to be busy with, whatever they
+        are now; they take half of it for the next round, so that, whenever they began, they end
+        at about the same time."""
+        lanes = self.engine.lanes
+        if self.engine.device.type == "cpu":
+            return 2 * lanes if lanes > 1 else 1
+        return max(1, lanes - self._running)
 
     def _compute(self, jobs: list[_Job], *, alone: bool) -> None:
         error = self._run(jobs, alone=alone)

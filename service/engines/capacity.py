@@ -16,10 +16,11 @@ from service.engines.engine import Engine, is_out_of_memory
 
 logger = logging.getLogger(__name__)
 
-WORTHWHILE = 1.05  # how much faster per image twice as many must be
+WORTHWHILE = 1.05  # how much faster per image twice as many must be, and
+WORTHWHILE_ON_CPU = 1.15  # where shorter passes, and all else there is to do, fill its cores better
 MAX_SECONDS = 1.0  # a pass that takes longer would make everybody else wait
 PASSES = 2  # of every lane in a turn
-TURNS = 3
+TURNS = 5
 ENOUGH_SECONDS = 0.2  # of passes of one size: turns of slow ones are not repeated
 
 
@@ -43,41 +44,50 @@ def find_capacity(
     """Doubles the images of a pass while that brings more of them a second, within `max_pixels`
     of network input and the device's memory. Passes of at most that many are warm afterwards.
     `require_going_on` is asked before each number and raises to end it."""
+    worthwhile = WORTHWHILE_ON_CPU if engine.device.type == "cpu" else WORTHWHILE
     require_going_on()
-    best, count, speed = 1, 1, _images_per_s(engine, spec, 1)
+    engine.warm_up(1)
+    best, (speed,) = 1, _images_per_s(engine, spec, 1)
     while speed > 0:
         require_going_on()
-        count *= 2
+        count = 2 * best
         pass_s = engine.lanes * count / speed  # while every lane has one
         if count * spec.height * spec.width > max_pixels or pass_s > MAX_SECONDS:
             break
         try:
-            faster = _images_per_s(engine, spec, count)
+            engine.warm_up(count)
+            slower, faster = _images_per_s(engine, spec, best, count)
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
             logger.info("%d images a pass do not fit the memory", count)
             engine.forget(count)
             break
-        if faster < WORTHWHILE * speed:
+        if faster < worthwhile * slower:
             engine.forget(count)
             break
         best, speed = count, faster
     return best
 
 
-def _images_per_s(engine: Engine, spec: InputSpec, count: int) -> float:
+def _images_per_s(engine: Engine, spec: InputSpec, *counts: int) -> list[float]:
     """With every lane busy, as under load: a pass by itself has other cores and caches, and what
-    makes it faster may make all of them slower. The best of a few turns, as when others run
-    beside it."""
-    engine.warm_up(count)
-    blank = torch.zeros(count, 3, spec.height, spec.width, dtype=torch.uint8)
+    makes it faster may make all of them slower. The best of a few turns, in which all have one:
+    what else the machine does, and how fast it is, changes meanwhile."""
     passes = PASSES * engine.lanes
-    took: list[float] = []
+    took: list[list[float]] = [[] for _ in counts]
     with ThreadPoolExecutor(engine.lanes) as lanes:
-        while len(took) < TURNS and sum(took) < ENOUGH_SECONDS:
+
+        def run(count: int) -> float:
+            blank = torch.zeros(count, 3, spec.height, spec.width, dtype=torch.uint8)
             began = time.perf_counter()
             for answer in [lanes.submit(engine.run, blank, alone=False) for _ in range(passes)]:
                 answer.result()
-            took.append(time.perf_counter() - began)
-    return passes * count / min(took)
+            return time.perf_counter() - began
+
+        while len(took[0]) < TURNS and sum(took[0]) < ENOUGH_SECONDS:
+            for count, seconds in zip(counts, took, strict=True):
+                if len(counts) > 1:
+                    run(count)  # the others' weights are in the caches
+                seconds.append(run(count))
+    return [passes * count / min(seconds) for count, seconds in zip(counts, took, strict=True)]

@@ -168,8 +168,17 @@ class TestLanes:
             assert [mark_of(future) for future in futures] == [0, 1]
         assert sorted(device.passes) == [[0], [1]]
 
-    @pytest.mark.parametrize("device_type", ["cpu", "cuda"])
-    @pytest.mark.parametrize(("count", "size"), [(4, 2), (3, 2), (1, 1)])
+    @pytest.mark.parametrize(
+        ("device_type", "count", "size"),
+        [
+            ("cpu", 8, 2),
+            ("cpu", 5, 2),
+            ("cpu", 4, 1),
+            ("cuda", 4, 2),
+            ("cuda", 3, 2),
+            ("cuda", 1, 1),
+        ],
+    )
     def test_idle_lanes_share_what_waits(self, device_type: str, count: int, size: int) -> None:
         device = Device(lanes=2)
         device.device = torch.device(device_type)
@@ -180,7 +189,7 @@ class TestLanes:
             assert [mark_of(future) for future in futures] == list(range(count))
         assert max(len(marks) for marks in device.passes) == size
 
-    @pytest.mark.parametrize(("device_type", "size"), [("cpu", 2), ("cuda", 4)])
+    @pytest.mark.parametrize(("device_type", "size"), [("cpu", 1), ("cuda", 4)])
     def test_a_busy_lane_has_its_share_where_it_is_a_core(
         self, device_type: str, size: int
     ) -> None:
@@ -199,6 +208,27 @@ class TestLanes:
             device.free.set()
             assert [mark_of(future) for future in (first, *futures)] == [9, 0, 1, 2, 3]
         assert len(device.passes[1]) == size
+
+    def test_the_last_passes_of_a_cpu_s_lanes_are_small(self) -> None:
+        """They began at different times; a large one at the end would leave the others idle."""
+        device = Device(lanes=2)
+        device.hold()
+        with started(device, capacity=8) as requests:
+            flow = requests.flow()
+            with requests.batcher._wake:
+                futures = [flow.submit(unit(mark)) for mark in range(16)]
+            device.free.set()
+            assert [mark_of(future) for future in futures] == list(range(16))
+        assert sorted(len(marks) for marks in device.passes) == [1, 1, 1, 1, 2, 2, 2, 2, 4]
+
+    def test_a_single_lane_takes_all(self) -> None:
+        device = Device()
+        with started(device, capacity=8) as requests:
+            flow = requests.flow()
+            with requests.batcher._wake:
+                futures = [flow.submit(unit(mark)) for mark in range(8)]
+            assert [mark_of(future) for future in futures] == list(range(8))
+        assert device.passes == [list(range(8))]
 
     def test_a_pass_is_alone_when_nothing_else_runs_or_waits(self) -> None:
         device = Device(lanes=2)

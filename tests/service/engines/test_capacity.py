@@ -56,17 +56,19 @@ class Paced:
 
 
 @pytest.mark.parametrize(
-    ("fixed", "each", "expected"),
+    ("device", "fixed", "each", "expected"),
     [
-        pytest.param(0.0, 0.01, 1, id="twice as many take twice as long"),
-        pytest.param(0.01, 0.0001, 256, id="a pass costs more than its images"),
-        pytest.param(0.01, 0.01, 16, id="a little of both"),
+        pytest.param("cpu", 0.0, 0.01, 1, id="twice as many take twice as long"),
+        pytest.param("cpu", 0.01, 0.0001, 256, id="a pass costs more than its images"),
+        pytest.param("cpu", 0.01, 0.01, 4, id="a little of both"),
+        pytest.param("cuda", 0.01, 0.01, 16, id="a little of both, on a GPU"),
     ],
 )
 def test_grows_while_that_is_faster(
-    monkeypatch: pytest.MonkeyPatch, fixed: float, each: float, expected: int
+    monkeypatch: pytest.MonkeyPatch, device: str, fixed: float, each: float, expected: int
 ) -> None:
     engine = Paced(monkeypatch, fixed=fixed, each=each)
+    engine.device = torch.device(device)
     assert find_capacity(engine, SPEC, max_pixels=256 * 64) == expected
     assert set(engine.warmed) - set(engine.forgotten) == set(pass_sizes(expected))
 
@@ -95,6 +97,22 @@ def test_a_fast_device_is_asked_several_times(monkeypatch: pytest.MonkeyPatch) -
     engine = Paced(monkeypatch, fixed=0.0, each=0.01)
     assert find_capacity(engine, SPEC, max_pixels=64) == 1
     assert engine.runs == TURNS * PASSES
+
+
+def test_a_machine_that_gets_faster_meanwhile_does_not_speak_for_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Twice as many are held against as many as before at the same time."""
+    engine = Paced(monkeypatch, fixed=0.0, each=0.02)
+    run = engine.run
+
+    def run_sooner(pixels: Tensor, *, alone: bool) -> Tensor:
+        if engine.runs == TURNS * PASSES:
+            engine.each = 0.01
+        return run(pixels, alone=alone)
+
+    monkeypatch.setattr(engine, "run", run_sooner)
+    assert find_capacity(engine, SPEC, max_pixels=10**6) == 1
 
 
 def test_every_lane_is_busy_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
