@@ -69,6 +69,14 @@ class DecodingEngine(SegmentingEngine, Protocol):
         because they could not be decoded."""
 
 
+NO_MEMORY = (
+    "out of memory",
+    "can't allocate memory",
+    "bad_alloc",
+    "broken promise",  # OpenVINO's, of a thread that could not be started or go on
+)
+
+
 class UndecodedError(Exception):
     """A JPEG that the engine could not decode, whatever the reason: others may."""
 
@@ -90,6 +98,4 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     text = str(error).lower()
-    return isinstance(error, RuntimeError) and any(
-        words in text for words in ("out of memory", "can't allocate memory", "bad_alloc")
-    )
+    return isinstance(error, RuntimeError) and any(words in text for words in NO_MEMORY)

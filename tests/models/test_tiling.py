@@ -326,3 +326,10 @@ def test_of_a_band_only_what_the_next_goes_on_with_is_held() -> None:
     """The band is 100 MiB, what it has in common with the next 6."""
     sizes = {"height": 2048, "width": 2048, "tile_height": 128, "tile_width": 128}
     assert peak_growth(**sizes, classes=100, overlap=0.05) < 50
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in KiB on Linux")
+def test_what_a_tile_takes_meanwhile_is_given_back() -> None:
+    """32 KiB a tile, of which there are thousands: 120 MiB."""
+    sizes = {"height": 3000, "width": 3000, "tile_height": 64, "tile_width": 64}
+    assert peak_growth(**sizes, classes=100, overlap=0.25) < 70

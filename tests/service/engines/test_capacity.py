@@ -115,6 +115,38 @@ def test_a_machine_that_gets_faster_meanwhile_does_not_speak_for_more(
     assert find_capacity(engine, SPEC, max_pixels=10**6) == 1
 
 
+def test_what_is_loaded_for_another_size_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Passes of another size come with weights of their own: fewer images would pay more for it."""
+    engine = Paced(monkeypatch, fixed=0.0, each=0.01)
+    run, sizes = engine.run, engine.warmed  # of all passes so far
+
+    def run_loaded(pixels: Tensor, *, alone: bool) -> Tensor:
+        if len(pixels) != sizes[-1]:
+            engine.now += 0.05
+        sizes.append(len(pixels))
+        return run(pixels, alone=alone)
+
+    monkeypatch.setattr(engine, "run", run_loaded)
+    assert find_capacity(engine, SPEC, max_pixels=10**6) == 1
+    assert 2 in sizes
+
+
+def test_a_turn_that_others_held_up_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = Paced(monkeypatch, fixed=0.0, each=0.01)
+    run, alone_so_far = engine.run, 0
+
+    def run_held_up(pixels: Tensor, *, alone: bool) -> Tensor:
+        nonlocal alone_so_far
+        if len(pixels) == 1 and engine.runs > TURNS * PASSES:
+            alone_so_far += 1
+            engine.now += 0.03 if alone_so_far > 2 * PASSES else 0.0  # after the first turn
+        return run(pixels, alone=alone)
+
+    monkeypatch.setattr(engine, "run", run_held_up)
+    assert find_capacity(engine, SPEC, max_pixels=10**6) == 1
+    assert alone_so_far > 2 * PASSES
+
+
 def test_every_lane_is_busy_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = Paced(monkeypatch, fixed=0.01, each=0.01)
     engine.lanes = 3
