@@ -197,9 +197,10 @@ class Segmenter:
         """A few tiles are on their way at a time: memory follows them, and what the image's bands
         of tiles have in common."""
         assert isinstance(image.unit, Tensor)
-        tiles = TiledImage(image.unit, self.manifest, self.batcher.engine.device)
-        ahead = 2 * self.batcher.engine.lanes * self.batcher.capacity
-        pending = deque(flow.submit(tile) for tile in tiles.cut(ahead))
+        with _memory_for("for the classes"):
+            tiles = TiledImage(image.unit, self.manifest, self.batcher.engine.device)
+            ahead = 2 * self.batcher.engine.lanes * self.batcher.capacity
+            pending = deque(flow.submit(tile) for tile in tiles.cut(ahead))
         first = True
         while pending:
             answer = await asyncio.wrap_future(pending.popleft())

@@ -71,7 +71,7 @@ class DecodingEngine(SegmentingEngine, Protocol):
 
 NO_MEMORY = (
     "out of memory",
-    "can't allocate memory",
+    "can't alloc",  # "can't allocate memory" of PyTorch, "can't alloc" of OpenVINO
     "bad_alloc",
     "broken promise",  # OpenVINO's, of a thread that could not be started or go on
 )

@@ -21,6 +21,8 @@ from tests.service.colours import colour_manifest, encoded, plain, save_colours
         ("resize", (segmenter, "decode"), "image"),
         ("resize", (ClassMap, "chosen"), "classes"),
         ("tile", (segmenter, "decode"), "image"),
+        ("tile", (segmenter, "TiledImage"), "classes"),
+        ("tile", (TiledImage, "cut"), "classes"),
         ("tile", (TiledImage, "exchange"), "classes"),
         ("tile", (TiledImage, "finish"), "classes"),
     ],

@@ -8,7 +8,7 @@ import threading
 import weakref
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 import numpy as np
@@ -19,10 +19,12 @@ from models import load_checkpoint, save_checkpoint
 from models.grid import Grid
 from models.manifest import InputSpec, Manifest
 from models.segmentation import segment_image
-from service import segmenter, upload
+from service import codec, segmenter, upload
 from service.app import create_app
+from service.budget import PixelBudget
 from service.class_map import ClassMap
 from service.engines.torch_engine import TorchEngine
+from service.render import indexed_png
 from service.statistics import class_statistics
 from tests.networks import manifest_for, small_network
 from tests.service.clients import (
@@ -250,6 +252,29 @@ class TestMemory:
                 assert [r.status_code for r in await asyncio.gather(*posts)] == [200] * 8
 
         finished(load())
+
+    @pytest.mark.parametrize("mode", ["resize", "tile"])
+    def test_a_mask_is_encoded_without_the_pixels(
+        self, mode: Literal["resize", "tile"], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        spec = colour_manifest().input.model_copy(update={"mode": mode})
+        save_colours(tmp_path / "colours.pth", input=spec)
+        budgets: list[PixelBudget] = []
+        held: list[int] = []
+
+        def made(largest: int) -> PixelBudget:
+            budgets.append(PixelBudget(largest))
+            return budgets[-1]
+
+        def encoding(*arguments: Any) -> bytes:
+            held.append(budgets[0].held)
+            return indexed_png(*arguments)
+
+        monkeypatch.setattr(codec, "PixelBudget", made)
+        monkeypatch.setattr(segmenter, "indexed_png", encoding)
+        with client_for(create_app(settings_for(tmp_path))) as client:
+            assert client.post("/segment", content=self.CONTENT).status_code == 200
+        assert held == [0]
 
     @pytest.mark.parametrize("max_pixels", [1000, 100_000])
     def test_a_full_queue_refuses_and_then_serves_again(

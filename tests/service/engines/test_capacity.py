@@ -172,9 +172,7 @@ def test_a_pass_ends_soon_though_every_lane_has_one(monkeypatch: pytest.MonkeyPa
     assert find_capacity(slow, SPEC, max_pixels=2 * 64) == 1
 
 
-def test_another_failure_is_not_taken_for_a_lack_of_memory(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_an_engine_that_fails_on_one_image_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = Paced(monkeypatch, fixed=1e-3, each=0.0)
 
     def fail(count: int) -> None:
@@ -183,6 +181,24 @@ def test_another_failure_is_not_taken_for_a_lack_of_memory(
     monkeypatch.setattr(engine, "warm_up", fail)
     with pytest.raises(RuntimeError, match="illegal"):
         find_capacity(engine, SPEC, max_pixels=10**6)
+
+
+def test_passes_that_fail_whatever_the_reason_are_not_asked_for(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Those of fewer images do not, and every runtime has its own words for too little memory."""
+    engine = Paced(monkeypatch, fixed=1e-3, each=0.0)
+    run = engine.run
+
+    def fail(pixels: Tensor, *, alone: bool) -> Tensor:
+        if len(pixels) == 4:
+            raise RuntimeError("could not create a primitive")
+        return run(pixels, alone=alone)
+
+    monkeypatch.setattr(engine, "run", fail)
+    assert find_capacity(engine, SPEC, max_pixels=10**6) == 2
+    assert engine.forgotten == [4]
+    assert "of 4 images failed: could not create a primitive" in caplog.text
 
 
 @pytest.mark.parametrize("capacity", range(1, 70))

@@ -13,6 +13,7 @@ from service.engines.engine import is_out_of_memory
         (torch.OutOfMemoryError("CUDA out of memory"), True),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to"), True),
         (RuntimeError("Exception from core.cpp:117:\nstd::bad_alloc"), True),
+        (RuntimeError("Exception from plugin.cpp:54:\ncan't alloc"), True),
         (RuntimeError("Exception from plugin.cpp:54:\nstd::future_error: Broken promise"), True),
         (RuntimeError("shapes do not match"), False),
         (ValueError("out of memory"), False),
