@@ -20,6 +20,14 @@ from tests.networks import random_images
 CPU = torch.device("cpu")
 sides = st.integers(1, 90)
 tiles = st.integers(8, 24)
+GRIDS = {
+    "height": sides,
+    "width": sides,
+    "tile_height": tiles,
+    "tile_width": tiles,
+    "overlap": st.floats(0, 0.5),
+}
+class_counts = st.sampled_from([1, 2, 5, 22])
 
 
 def spec_of(height: int, width: int, overlap: float) -> InputSpec:
@@ -63,14 +71,7 @@ def assert_same(found: Segmentation, expected: Segmentation) -> None:
 
 @pytest.mark.usefixtures("instructions")
 @settings(deadline=None, max_examples=60)
-@given(
-    height=sides,
-    width=sides,
-    tile_height=tiles,
-    tile_width=tiles,
-    overlap=st.floats(0, 0.5),
-    num_classes=st.sampled_from([1, 2, 5, 22]),
-)
+@given(**GRIDS, num_classes=class_counts)
 def test_sums_labels_and_counts(
     height: int, width: int, tile_height: int, tile_width: int, overlap: float, num_classes: int
 ) -> None:
@@ -83,14 +84,10 @@ def test_sums_labels_and_counts(
 @pytest.mark.usefixtures("instructions")
 @settings(deadline=None, max_examples=60)
 @given(
-    height=sides,
-    width=sides,
-    tile_height=tiles,
-    tile_width=tiles,
-    overlap=st.floats(0, 0.5),
+    **GRIDS,
     native=st.tuples(st.integers(4, 30), st.integers(4, 30)),
     is_half=st.booleans(),
-    num_classes=st.sampled_from([1, 2, 5, 22]),
+    num_classes=class_counts,
 )
 def test_logits_are_interpolated_to_the_tile(
     height: int,

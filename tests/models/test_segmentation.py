@@ -31,7 +31,7 @@ def test_mode_resize_stretches_the_image_and_the_logits_back(pixels: torch.Tenso
     assert torch.equal(actual.confidence, expected.confidence)
 
 
-def test_logits_are_left_at_the_resolution_of_which_they_were_computed() -> None:
+def test_logits_are_left_at_the_resolution_at_which_they_were_computed() -> None:
     network = small_network("unet_efficientnet_lite0")
     with torch.inference_mode():
         assert forward_for(network)(random_images(1, 3, 64, 96)).shape[-2:] == (32, 48)

@@ -125,6 +125,10 @@ def expected_answer(picture: Pixels, *, height: int = SIDE, width: int = SIDE) -
     )
 
 
+def tile_spec(manifest: Manifest, **changes: Any) -> InputSpec:
+    return manifest.input.model_copy(update={"mode": "tile", **changes})
+
+
 def picture_of(width: int, height: int, *, seed: int = 0) -> Pixels:
     """uint8 (H, W, 3): a random class's paint in each cell of a coarse grid."""
     random = np.random.default_rng((seed, width, height))

@@ -12,10 +12,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from models import save_checkpoint
 from service.app import create_app
 from service.engines.torch_engine import TorchEngine
+from tests.networks import manifest_for, small_network
 from tests.service.clients import Client, client_for, settings_for
-from tests.service.colours import THREE_MODELS, save_colours
+from tests.service.colours import THREE_MODELS, colour_manifest, save_colours, tile_spec
 from tests.service.server import Server, launch
 from tests.service.spy import Spy
 
@@ -65,6 +67,17 @@ def folder(tmp_path: Path) -> Path:
     """A folder of checkpoints that holds `colours`, to be changed at will."""
     save_colours(tmp_path / "checkpoints" / "colours.pth")
     return tmp_path / "checkpoints"
+
+
+@pytest.fixture
+def tiled_folder(tmp_path: Path) -> Path:
+    """`colours` in tiles of SIDE, and `tiles`, whose answer at a pixel depends on its tile."""
+    save_colours(tmp_path / "colours.pth", input=tile_spec(colour_manifest()))
+    network = small_network("unet_resnet50")
+    manifest = manifest_for(network, "unet_resnet50")
+    tiled = manifest.model_copy(update={"input": tile_spec(manifest, height=40, width=32)})
+    save_checkpoint(tmp_path / "tiles.pth", network.state_dict(), tiled)
+    return tmp_path
 
 
 @pytest.fixture
